@@ -1,0 +1,40 @@
+# The commands of the project. `make` alone lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow check format wheel-check clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "robusteval needs Python 3.11 to 3.13, and %s is %d.%d; name another one: make PYTHON=python3.12" % (sys.executable, *v))'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,test,check]'
+	@touch $@
+
+demo: $(VENV)/.installed ## install, then evaluate a real network on real images
+	$(BIN)/python -m robusteval
+
+test: $(VENV)/.installed ## all tests but the long ones
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.installed ## the long fault tests
+	$(BIN)/python -m pytest -m slow
+
+check: $(VENV)/.installed ## lint and types
+	$(BIN)/ruff check robusteval tests attacks conf
+	$(BIN)/ruff format --check robusteval tests attacks conf
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: $(VENV)/.installed ## lay the code out
+	$(BIN)/ruff check --fix robusteval tests attacks conf
+	$(BIN)/ruff format robusteval tests attacks conf
+
+wheel-check: $(VENV)/.installed ## sdist, wheel, a clean environment, a run from another folder
+	PYTHON=$(BIN)/python tests/wheel-check.sh
+
+clean: ## remove what these commands made, but not the runs
+	rm -rf $(VENV) dist .pytest_cache .ruff_cache

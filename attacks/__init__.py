@@ -1,0 +1,1 @@
+"""Attacks: one file each. Import them as ``robusteval.attacks``."""

@@ -1,0 +1,169 @@
+"""The contract of an attack: it asks for logits and gradients at some points, and is told them.
+
+An attack never sees the model and never reports its own success. The engine owns the model, the passes, the slots, the
+verification and the early stop; an attack is an update rule over tensors whose first dimension is the slot.
+"""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import ClassVar, Literal, Protocol, Self
+
+import torch
+from torch import Tensor
+
+Loss = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """Points [slots, C, H, W] whose logits are wanted; with ``loss`` (logits -> [slots]) its input gradient too.
+
+    A one-parameter attack names the ``parameter`` [slots] behind each point, so that it can be kept instead of the
+    image, and a survey the ``column`` [slots] of its table that the answer belongs to.
+    """
+
+    points: Tensor
+    loss: Loss | None = None
+    parameter: Tensor | None = None
+    column: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """Logits [slots, classes], and where a loss was given its values [slots] and gradient [slots, C, H, W].
+
+    Entries of a gradient that are not finite arrive as zeros; the engine reports the sample.
+    """
+
+    logits: Tensor
+    loss: Tensor | None = None
+    gradient: Tensor | None = None
+
+    @property
+    def slope(self) -> Tensor:
+        """The gradient, for an attack that asked for one."""
+        if self.gradient is None:
+            raise LookupError("the query named no loss, so there is no gradient")
+        return self.gradient
+
+
+class Draw(Protocol):
+    """Random numbers [slots, *shape] that depend on seed, sample, attack, restart, target and step alone."""
+
+    def __call__(
+        self, shape: tuple[int, ...], step: int = 0, kind: Literal["uniform", "normal"] = "uniform"
+    ) -> Tensor: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What an attack starts from: one (sample, restart, target) per slot, every tensor [slots, ...].
+
+    ``logits`` are those of the clean image. ``lo`` and ``hi`` are the box, the region and (Linf) the ball together:
+    Linf projection is ``clamp(lo, hi)``. ``eps`` [slots] is the radius in ``norm``, infinite where unbounded.
+    """
+
+    x: Tensor
+    y: Tensor
+    logits: Tensor
+    lo: Tensor
+    hi: Tensor
+    eps: Tensor
+    norm: str
+    restart: Tensor
+    target: Tensor
+    draw: Draw
+
+
+class State(SimpleNamespace):
+    """Per-slot tensors of an attack, slot first, whose rows the engine moves in and out; all else serves every slot."""
+
+    def fill(self, slots: Tensor, other: Self) -> None:
+        """Overwrite the rows ``slots`` by the rows of ``other``."""
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                value[slots] = getattr(other, name)
+
+    def keep(self, slots: Tensor) -> None:
+        """Keep only the rows ``slots`` (indices or mask)."""
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(self, name, value[slots])
+
+
+Steps = Generator[Query, Answer, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack:
+    """Base of all attacks: a frozen dataclass of options, with what it can do declared as class variables.
+
+    A state must own its tensors: ``start`` clones what it takes from the job, since rows are overwritten in place.
+
+    ``norms``     norms whose ball it searches; ``unbounded`` means the box alone.
+    ``optimum``   whether it reaches the optimum of a linear model (the contract test holds it to that).
+    ``invariant`` whether its result is independent of batch, order and neighbours.
+    ``own_set``   whether it defines its own set of images, so that no norm bounds it by default.
+    ``parametric`` whether one number makes the adversarial (see ``apply``), which is then kept instead of the image.
+    ``version``   raised whenever results change; part of a run's key.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    norms: ClassVar[frozenset[str]]
+    optimum: ClassVar[bool] = False
+    invariant: ClassVar[bool] = True
+    own_set: ClassVar[bool] = False
+    parametric: ClassVar[bool] = False
+
+    def min_classes(self) -> int:
+        """Return how many classes the classifier must have."""
+        return 2
+
+    def stages(self) -> "tuple[tuple[str, Attack], ...]":
+        """Return (name, attack) in order; a cascade runs each on the samples still standing."""
+        return ((self.name, self),)
+
+    def restarts(self) -> int:
+        """Return how many independent starts each target gets."""
+        return 1
+
+    def targets(self, classes: int) -> int:
+        """Return how many targets each sample gets; 1 for an untargeted attack."""
+        return 1
+
+    def columns(self) -> Tensor | None:
+        """Return the parameters [columns] that a survey evaluates on every sample; None for a search."""
+        return None
+
+    def universal(self) -> bool:
+        """Return whether one parameter serves all samples: the column of the survey that is worst over the dataset."""
+        return False
+
+    def exhaustive(self) -> bool:
+        """Return whether the survey covers every image that the attack can make of an 8-bit picture."""
+        return False
+
+    def apply(self, x: Tensor, parameter: Tensor) -> Tensor:
+        """Return the images [n, ...] that a one-parameter attack makes of ``x`` with ``parameter`` [n]."""
+        raise TypeError(f"{self.name} is not a one-parameter attack")
+
+    def start(self, job: Job) -> State:
+        """Return the state of fresh slots."""
+        raise NotImplementedError
+
+    def iterate(self, state: State) -> Steps:
+        """Run ONE iteration: yield queries, return which slots [slots] (bool) have nothing left to do."""
+        raise NotImplementedError
+
+
+def rows(values: Tensor, like: Tensor) -> Tensor:
+    """View per-slot values [slots] so that they broadcast over ``like`` [slots, ...]."""
+    return values.view(-1, *[1] * (like.ndim - 1))
+
+
+def nearest_classes(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    """Return the (target+1)-th most likely class other than the label, [slots]; AutoAttack's choice of targets."""
+    others = logits.scatter(1, y[:, None], -torch.inf)
+    return others.argsort(dim=1, descending=True, stable=True).gather(1, target[:, None])[:, 0]

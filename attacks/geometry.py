@@ -1,0 +1,79 @@
+"""Balls and steepest directions of the norms, row by row: points are [slots, ...]."""
+
+import torch
+from torch import Tensor
+
+from robusteval.attacks.base import rows
+
+# A radius arrives rounded to float32, which may be longer than what the engine measures against.
+_INWARD = 1 - 1e-7
+_TINY = torch.finfo(torch.float32).tiny
+
+
+def length(d: Tensor, norm: str) -> Tensor:
+    """Return the norm (``linf``, ``l2`` or ``l1``) of each row, [slots]; sums are taken in float64."""
+    flat = d.flatten(1)
+    if norm == "linf":
+        return flat.abs().amax(1)
+    # A single long row would be split among threads, and its last bits would differ from those beside other rows.
+    several = flat.expand(2, -1) if len(flat) == 1 else flat
+    total = torch.linalg.vector_norm(several, ord=2 if norm == "l2" else 1, dim=1, dtype=torch.float64)
+    return total[: len(flat)].to(d.dtype)
+
+
+def project(points: Tensor, x: Tensor, lo: Tensor, hi: Tensor, eps: Tensor, norm: str) -> Tensor:
+    """Bring points into the threat model around ``x``: inside in float64 arithmetic, not just nearly.
+
+    Linf and unbounded: exact, since lo and hi hold the ball. L2: scaled to the sphere, then clamped to the box, which only
+    shortens. L1: soft threshold (Duchi et al. 2008, https://doi.org/10.1145/1390156.1390191), then clamped.
+    """
+    if norm in ("linf", "unbounded"):
+        return points.clamp(lo, hi)
+    d, radius = points - x, eps * _INWARD
+    if norm == "l2":
+        d = d * rows((radius / length(d, "l2").clamp(min=1e-30)).clamp(max=1), d)
+    elif norm == "l1":
+        d = _onto_l1(d, radius)
+    else:
+        raise ValueError(f"no projection for norm {norm!r}")
+    return _added(x, d, eps.double() * _INWARD, norm).clamp(lo, hi)
+
+
+def _added(x: Tensor, d: Tensor, radius: Tensor, norm: str) -> Tensor:
+    """Return x + d within ``radius`` (float64) of ``x``.
+
+    Where rounding x + d to the nearest would leave the ball, d is shortened and each value rounded towards x instead.
+    """
+    near = x + d
+    outside = (length(near.double() - x.double(), norm) > radius).nonzero()[:, 0]
+    if len(outside):
+        x, d, radius = x[outside].double(), d[outside].double(), radius[outside]
+        d = d * rows((radius * (1 - 1e-12) / length(d, norm).clamp(min=1e-30)).clamp(max=1), d)
+        inward = (x + d).float()
+        inward = torch.where((inward.double() - x).abs() > d.abs(), inward.nextafter(x.float()), inward)
+        near[outside] = inward
+    return near
+
+
+def _onto_l1(d: Tensor, radius: Tensor) -> Tensor:
+    flat = d.flatten(1)
+    size = flat.abs()
+    ordered = size.sort(1, descending=True).values
+    excess = ordered.cumsum(1) - radius[:, None]
+    rank = torch.arange(1, flat.shape[1] + 1, device=d.device)
+    support = (ordered * rank > excess).sum(1).clamp(min=1)
+    threshold = (excess.gather(1, support[:, None] - 1) / support[:, None]).clamp(min=0)
+    shrunk = flat.sign() * (size - threshold).clamp(min=0)
+    inside = length(d, "l1")[:, None] <= radius[:, None]
+    return torch.where(inside, flat, shrunk).view_as(d)
+
+
+def steepest(gradient: Tensor, norm: str) -> Tensor:
+    """Return the direction of unit norm along which a linear loss rises most; zero where the gradient is zero."""
+    if norm in ("linf", "unbounded"):
+        return gradient.sign()
+    if norm == "l2":
+        # Scaled first: the squares of a confident network's gradients underflow.
+        scaled = gradient / rows(length(gradient, "linf").clamp(min=_TINY), gradient)
+        return scaled / rows(length(scaled, "l2").clamp(min=_TINY), gradient)
+    raise ValueError(f"no steepest direction for norm {norm!r}")

@@ -1,0 +1,68 @@
+"""Projected gradient descent."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from annotated_types import Ge, Gt
+
+from robusteval.attacks import losses
+from robusteval.attacks.base import Attack, Job, Query, State, Steps, nearest_classes, rows
+from robusteval.attacks.geometry import project, steepest
+from robusteval.attacks.start import uniform_in_ball
+
+
+@dataclass(frozen=True, kw_only=True)
+class PGD(Attack):
+    """Steps of fixed length along the steepest direction, each projected (Madry et al. 2018,
+    https://arxiv.org/abs/1706.06083).
+
+    ``step_size`` is in units of the norm; None takes 2.5 eps / steps. ``init`` starts at a uniform point of the ball or
+    at the image. The targeted losses try the ``n_targets`` most likely wrong classes in turn. Every iterate counts, not
+    only the last. Costs at most steps + 1 forward and backward passes for each restart and target.
+    """
+
+    steps: Annotated[int, Ge(1)] = 40
+    step_size: Annotated[float, Gt(0)] | None = None
+    n_restarts: Annotated[int, Ge(1)] = 1
+    n_targets: Annotated[int, Ge(1)] = 9
+    loss: losses.LossName = "ce"
+    init: Literal["random", "zero"] = "random"
+
+    name: ClassVar[str] = "pgd"
+    norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2"})
+    optimum: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.init == "zero" and self.n_restarts > 1:
+            raise ValueError(f"n_restarts={self.n_restarts} from init=zero would repeat one search; use init=random")
+
+    def min_classes(self) -> int:
+        return losses.min_classes(self.loss)
+
+    def restarts(self) -> int:
+        return self.n_restarts
+
+    def targets(self, classes: int) -> int:
+        return min(self.n_targets, classes - 1) if losses.targeted(self.loss) else 1
+
+    def start(self, job: Job) -> State:
+        return State(
+            x0=job.x.clone(),
+            x=uniform_in_ball(job) if self.init == "random" else job.x.clone(),
+            y=job.y.clone(),
+            t=nearest_classes(job.logits, job.y, job.target),
+            lo=job.lo.clone(),
+            hi=job.hi.clone(),
+            eps=job.eps.clone(),
+            step=2.5 * job.eps / self.steps if self.step_size is None else torch.full_like(job.eps, self.step_size),
+            taken=torch.zeros_like(job.y),
+            norm=job.norm,
+        )
+
+    def iterate(self, state: State) -> Steps:
+        answer = yield Query(points=state.x, loss=lambda logits: losses.evaluate(self.loss, logits, state.y, state.t))
+        moved = state.x + rows(state.step, state.x) * steepest(answer.slope, state.norm)
+        state.x = project(moved, state.x0, state.lo, state.hi, state.eps, state.norm)
+        state.taken = state.taken + 1
+        return state.taken > self.steps  # the last iterate was asked about, and moved for nothing

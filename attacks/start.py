@@ -1,0 +1,29 @@
+"""Random points of a ball, from numbers that the job draws."""
+
+import torch
+from torch import Tensor
+
+from robusteval.attacks.base import Job, rows
+from robusteval.attacks.geometry import length, project
+
+
+def uniform_in_ball(job: Job) -> Tensor:
+    """Return points [slots, ...] uniform in the job's ball, then brought into the box.
+
+    Linf: uniform in the ball within the box. Unbounded: uniform in the box. L2: a normal direction with radius
+    u^(1/d). L1: signed exponentials over their sum and one more (a uniform point of the cross-polytope).
+    """
+    x, shape = job.x, tuple(job.x.shape[1:])
+    if job.norm in ("linf", "unbounded"):
+        # lo + u (hi - lo) may round past hi, so it is clamped as well.
+        return (job.lo + job.draw(shape) * (job.hi - job.lo)).clamp(job.lo, job.hi)
+    if job.norm == "l2":
+        direction = job.draw(shape, kind="normal")
+        radius = job.draw((1,), step=1)[:, 0] ** (1 / direction[0].numel())
+        d = direction * rows(job.eps * radius / length(direction, "l2").clamp(min=1e-12), x)
+    else:
+        sign = job.draw(shape, step=1) < 0.5
+        size = -torch.log1p(-job.draw(shape))
+        last = -torch.log1p(-job.draw((1,), step=2))[:, 0]
+        d = torch.where(sign, -size, size) * rows(job.eps / (length(size, "l1") + last), x)
+    return project(x + d, x, job.lo, job.hi, job.eps, job.norm)

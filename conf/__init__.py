@@ -1,0 +1,1 @@
+"""Configuration files that Hydra composes. Import as ``robusteval.conf``."""

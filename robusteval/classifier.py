@@ -1,0 +1,61 @@
+"""The classifier: a network together with its input contract.
+
+Images outside are float32 in [0, 1], NCHW. Normalisation lives inside, so that attacks, datasets and metrics
+never see normalised pixels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """How a picture file becomes an input: resize the shorter side (px), then crop the centre (height, width).
+
+    ``resize`` of two numbers is the (height, width) that the picture is distorted to. ``None`` leaves that step out; a
+    dataset of ready-made arrays ignores all of it.
+    """
+
+    resize: int | tuple[int, int] | None = None
+    crop: tuple[int, int] | None = None
+    interpolation: Interpolation = "bilinear"
+
+
+class Normalised(nn.Module):
+    """A network that takes images in [0, 1] and normalises them channel by channel."""
+
+    mean: Tensor
+    sd: Tensor
+
+    def __init__(self, network: nn.Module, mean: Sequence[float], sd: Sequence[float]) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("sd", torch.tensor(sd).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network((images - self.mean) / self.sd)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classifier:
+    """A network from images in [0, 1] (float32, [n, *input_size]) to logits [n, classes].
+
+    ``digest`` is the sha256 of its weights and buffers; ``class_names`` are in the order of the logits, where known.
+    ``input_size`` is (channels, height, width), or None where the network takes any.
+    """
+
+    module: nn.Module
+    name: str
+    source: str
+    classes: int
+    input_size: tuple[int, int, int] | None = None
+    class_names: tuple[str, ...] | None = None
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    digest: str = ""

@@ -1,0 +1,230 @@
+"""The validated configuration of one evaluation, and its key.
+
+Hydra composes plain mappings; here the dataclasses named in them are imported and built. Whatever a user can get wrong
+in an option is answered with the key, what came, and what is allowed.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import re
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from robusteval import registry
+from robusteval.attacks.base import Attack
+from robusteval.classifier import Classifier, Preprocessing
+from robusteval.datasets.base import Dataset
+from robusteval.errors import UserError, did_you_mean
+from robusteval.options import Engine, Evidence, Runs, Runtime
+from robusteval.threat import ThreatModel
+
+# Beyond this a number is a slip of the keyboard, and would overflow in torch.
+_LARGEST = 2**31
+
+# Raised when the meaning of a key changes for every run, whatever its attack.
+KEY_VERSION = 1
+
+T = TypeVar("T")
+
+
+class ModelOptions(Protocol):
+    """Options of a model source: what it takes to load one classifier."""
+
+    source: str
+    name: str
+
+    def missing(self) -> str | None: ...
+    def load(self) -> Classifier: ...
+
+
+class DatasetOptions(Protocol):
+    """Options of a dataset source."""
+
+    chunk: ClassVar[int]
+    name: str
+
+    def missing(self) -> str | None: ...
+    def load(self, preprocessing: Preprocessing, seed: int) -> Dataset: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One evaluation, validated."""
+
+    model: Any
+    dataset: Any
+    threat: ThreatModel
+    attack: Attack
+    engine: Engine
+    runtime: Runtime
+    evidence: Evidence
+    logger: Any
+    runs: Runs
+    seed: int
+
+    @property
+    def chunk(self) -> int:
+        return self.engine.chunk or self.dataset.chunk
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the result: everything that the key hashes."""
+        return {
+            "version": KEY_VERSION,
+            "model": _plain(self.model),
+            # Whether files may be fetched says nothing of what is in them.
+            "dataset": {key: value for key, value in _plain(self.dataset).items() if key != "download"},
+            "threat": _plain(self.threat),
+            "attack": {"method": self.attack.name, "version": self.attack.version, **_plain(self.attack)},
+            "seed": self.seed,
+            "chunk": self.chunk,
+            "stop": self.engine.stop,
+        }
+
+    @property
+    def key(self) -> str:
+        """Ten hex digits: the same for run, sweep and launcher, without looking at data or weights."""
+        canonical = json.dumps(self.identity(), sort_keys=True, allow_nan=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:10]
+
+    @property
+    def folder_name(self) -> str:
+        return "-".join([_slug(self.model.name), _slug(self.dataset.name), _slug(self.attack.name), self.key])
+
+    def plain(self) -> dict[str, Any]:
+        """Return the resolved configuration as it is written into the run folder."""
+        return {
+            **{
+                field.name: _plain(getattr(self, field.name))
+                for field in dataclasses.fields(self)
+                if field.name != "seed"
+            },
+            "attack": {"method": self.attack.name, **_plain(self.attack)},
+            "seed": self.seed,
+        }
+
+
+def build(composed: Mapping[str, Any]) -> Config:
+    """Return the validated configuration of a composed mapping.
+
+    Raises UserError naming the key, what came and what to do.
+    """
+    sections = ("model", "dataset", "threat", "attack", "engine", "runtime", "evidence", "logger", "runs")
+    for name in sections:
+        if not isinstance(composed.get(name), Mapping):
+            raise UserError(f"{name}={composed.get(name)}: {name} is a set of options; set one, as in {name}.KEY=VALUE")
+    if unknown := sorted(set(composed) - {*sections, "seed"}):
+        raise UserError(f"{unknown[0]} is not a known key{did_you_mean(unknown[0], [*sections, 'seed'])}")
+    attack = dict(composed["attack"])
+    attack_class = registry.lookup(registry.ATTACKS, "attack.method", attack.pop("method", None))
+    config = Config(
+        model=construct(
+            registry.lookup(registry.MODELS, "model.source", composed["model"].get("source")),
+            composed["model"],
+            "model",
+        ),
+        dataset=construct(
+            registry.lookup(registry.DATASETS, "dataset.name", composed["dataset"].get("name")),
+            composed["dataset"],
+            "dataset",
+        ),
+        threat=construct(ThreatModel, composed["threat"], "threat"),
+        attack=construct(attack_class, attack, "attack"),
+        engine=construct(Engine, composed["engine"], "engine"),
+        runtime=construct(Runtime, composed["runtime"], "runtime"),
+        evidence=construct(Evidence, composed["evidence"], "evidence"),
+        logger=construct(
+            registry.lookup(registry.LOGGERS, "logger.name", composed["logger"].get("name")),
+            composed["logger"],
+            "logger",
+        ),
+        runs=construct(Runs, composed["runs"], "runs"),
+        seed=_seed(composed.get("seed")),
+    )
+    if config.threat.norm not in config.attack.norms:
+        raise UserError(
+            f"attack={config.attack.name} does not search threat.norm={config.threat.norm}; it takes "
+            f"{', '.join(sorted(config.attack.norms))}"
+        )
+    return config
+
+
+def construct(kind: type[T], values: Mapping[str, Any], section: str) -> T:
+    """Return the dataclass ``kind`` built from ``values``; a fraction such as 8/255 serves wherever a number is due."""
+    hints = get_type_hints(kind, include_extras=True)
+    fields = {field.name for field in dataclasses.fields(kind) if field.init}  # pyright: ignore[reportArgumentType]
+    for name in values:
+        if name not in fields:
+            raise UserError(
+                f"{section}.{name} is not an option of {section}{did_you_mean(str(name), fields)} (options: "
+                f"{', '.join(sorted(fields))})"
+            )
+    given = {name: _number(value, hints[name], f"{section}.{name}") for name, value in values.items()}
+    try:
+        return TypeAdapter(kind).validate_python(given)
+    except ValidationError as error:
+        raise UserError(_sentence(error, section, given)) from None
+
+
+def _sentence(error: ValidationError, section: str, given: Mapping[str, Any]) -> str:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    key = ".".join([section, *path[:1]])
+    message = first["msg"].removeprefix("Value error, ")
+    if not path:
+        return f"{section}{'.' if re.match(r'[a-z_]+[=:]', message) else ': '}{message}"
+    if first["type"] == "string_type" and isinstance(given[path[0]], int | float):
+        return f"{key}={given[path[0]]}: text is due here; quote what looks like a number, as in '{key}=\"2012\"'"
+    return f"{key}={given.get(path[0])}: {message[0].lower()}{message[1:]}"
+
+
+def _number(value: Any, hint: Any, key: str) -> Any:
+    kinds = _kinds(hint)
+    numeric = bool(kinds & {int, float})
+    if isinstance(value, bool) and numeric and bool not in kinds:
+        raise UserError(f"{key}={value}: a number is due here, not true or false")
+    if isinstance(value, str) and float in kinds and str not in kinds:
+        fraction = re.fullmatch(r"\s*([-+.\deE]+)\s*/\s*([-+.\deE]+)\s*", value)
+        try:
+            value = float(fraction[1]) / float(fraction[2]) if fraction else float(value)
+        except (ValueError, ZeroDivisionError):
+            raise UserError(f"{key}={value}: a number or a fraction such as 8/255 is due here") from None
+    if isinstance(value, list | tuple):
+        return [_number(item, hint, key) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        advice = "; threat=unbounded has no radius" if key == "threat.eps" else ""
+        raise UserError(f"{key}={value}: a finite number is due here{advice}")
+    if isinstance(value, int | float) and abs(value) >= _LARGEST:
+        raise UserError(f"{key}={value}: a number between -2^31 and 2^31 is due here")
+    return value
+
+
+def _kinds(hint: Any) -> set[Any]:
+    """Return the plain types that an annotation admits, at any depth."""
+    origin = get_origin(hint)
+    if origin is Annotated:
+        return _kinds(get_args(hint)[0])
+    if origin is Literal:
+        return {type(value) for value in get_args(hint)}
+    if origin in (Union, types.UnionType, tuple, list):
+        return {kind for part in get_args(hint) for kind in _kinds(part)}
+    return {hint}
+
+
+def _seed(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+        raise UserError(f"seed={value}: a whole number from 0 to 2^63 - 1 is due here")
+    return value
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    return dataclasses.asdict(value)
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.]+", "_", name).strip("._") or "unnamed"

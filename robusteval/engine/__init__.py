@@ -1,0 +1,1 @@
+"""The engine: it owns the model, the passes, the slots, the verification and the early stop."""

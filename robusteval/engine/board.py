@@ -1,0 +1,115 @@
+"""What is known of every sample of a chunk while a stage runs: its best point, its verdict, its cost."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from robusteval.attacks import geometry, losses
+from robusteval.attacks.base import Query
+from robusteval.threat import ThreatModel
+
+SURVEY_STATISTICS = ("confidence", "label_logit", "logsumexp", "sum_p2", "entropy", "linf", "l2")
+
+
+@dataclass(kw_only=True)
+class Survey:
+    """Answers for every (sample, parameter): [n, columns] each; statistics of the softmax in float32."""
+
+    prediction: Tensor
+    broken: Tensor
+    statistics: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, n: int, columns: int, device: torch.device) -> "Survey":
+        return cls(
+            prediction=torch.zeros(n, columns, dtype=torch.int32, device=device),
+            broken=torch.zeros(n, columns, dtype=torch.bool, device=device),
+            statistics={name: torch.full((n, columns), torch.nan, device=device) for name in SURVEY_STATISTICS},
+        )
+
+    def note(self, positions: Tensor, query: Query, logits: Tensor, y: Tensor, x: Tensor, broken: Tensor) -> None:
+        """Write one answer a row; ``broken`` [slots] already says missed and inside the threat."""
+        if query.column is None:
+            raise LookupError("a survey's query names its column")
+        at = (positions, query.column)
+        log_p = logits.double().log_softmax(1)
+        p = log_p.exp()
+        values = {
+            "confidence": p.amax(1),
+            "label_logit": logits.gather(1, y[:, None])[:, 0],
+            "logsumexp": logits.double().logsumexp(1),
+            "sum_p2": (p * p).sum(1),
+            "entropy": -torch.where(p > 0, p * log_p, 0).sum(1),
+            "linf": geometry.length(query.points - x, "linf"),
+            "l2": geometry.length(query.points - x, "l2"),
+        }
+        self.prediction[at] = logits.argmax(1).int()
+        self.broken[at] = broken
+        for name, value in values.items():
+            self.statistics[name][at] = value.float()
+
+
+@dataclass(kw_only=True)
+class Board:
+    """Per-sample results, first dimension the position in the chunk.
+
+    ``point`` is the kept image: the first success, or the point of highest cross-entropy, at first the clean image;
+    ``loss`` its cross-entropy; ``parameter`` the number behind it (NaN: none). ``broken`` holds from the start for
+    samples that are wrong without an attack. ``forward`` and ``backward`` count passes. ``rejected`` counts claims that
+    the verifier did not confirm.
+    """
+
+    point: Tensor
+    logits: Tensor
+    loss: Tensor
+    parameter: Tensor
+    broken: Tensor
+    nonfinite: Tensor
+    forward: Tensor
+    backward: Tensor
+    moved: Tensor
+    survey: Survey | None
+    rejected: int = field(default=0)
+
+    @classmethod
+    def of(cls, images: Tensor, labels: Tensor, logits: Tensor, threat: ThreatModel, columns: int) -> "Board":
+        n, device = len(images), images.device
+        zeros = torch.zeros(n, dtype=torch.long, device=device)
+        return cls(
+            point=images.clone(),
+            logits=logits.clone(),
+            loss=losses.cross_entropy(logits, labels).nan_to_num(nan=torch.inf),
+            parameter=torch.full((n,), torch.nan, dtype=torch.float64, device=device),
+            broken=threat.broken(logits, labels),
+            nonfinite=torch.zeros(n, dtype=torch.bool, device=device),
+            forward=zeros.clone(),
+            backward=zeros.clone(),
+            moved=torch.zeros(n, dtype=torch.bool, device=device),
+            survey=Survey.of(n, columns, device) if columns else None,
+        )
+
+    def count(self, positions: Tensor, *, forward: int, backward: int) -> None:
+        """Add passes to the samples at ``positions`` (each at most once)."""
+        self.forward[positions] += forward
+        self.backward[positions] += backward
+
+    def keep(
+        self,
+        positions: Tensor,
+        points: Tensor,
+        logits: Tensor,
+        loss: Tensor,
+        parameter: Tensor | None,
+        *,
+        success: bool,
+    ) -> None:
+        """Make ``points`` the kept ones of the samples at ``positions``."""
+        self.point[positions] = points
+        self.logits[positions] = logits
+        self.loss[positions] = loss
+        self.moved[positions] = True
+        if parameter is not None:
+            self.parameter[positions] = parameter.double()
+        if success:
+            self.broken[positions] = True

@@ -1,0 +1,58 @@
+"""One stage of an attack on tensors in memory, without a run folder: for the self-test and the tests."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor, nn
+
+from robusteval.attacks.base import Attack
+from robusteval.engine.board import Board
+from robusteval.engine.passes import QUANTUM, Passes, frozen
+from robusteval.engine.search import Chunk, Searcher, Stop
+from robusteval.threat import ThreatModel
+
+
+def search(
+    attack: Attack,
+    module: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    threat: ThreatModel,
+    *,
+    seed: int = 0,
+    slots: int = 32,
+    stop: Stop = "first",
+    ids: Sequence[int] | None = None,
+    order: Sequence[int] | None = None,
+) -> Board:
+    """Attack images [n, C, H, W] with labels [n] and return the board.
+
+    ``ids`` are the sample ids that key the randomness (default 0..n-1), ``order`` the positions to attack, in that
+    order (default: those that are right without an attack; all of them where stop=never or the attack is a survey). An
+    attack of several stages is not for this function, one of none leaves every image as it is.
+    """
+    stages = attack.stages()
+    batch = -(-slots // QUANTUM) * QUANTUM
+    with frozen(module):
+        oracle, verifier = Passes(module=module, batch=batch), Passes(module=module, batch=batch)
+        logits = verifier.logits(images)
+        columns = attack.columns()
+        if not stages:
+            return Board.of(images, labels, logits, threat, columns=0)
+        ((name, stage),) = stages
+        searcher = Searcher(
+            oracle=oracle,
+            verifier=verifier,
+            threat=threat,
+            seed=seed,
+            slots=slots,
+            stop=stop,
+            tick=lambda settled: None,
+        )
+        numbers = np.arange(len(images)) if ids is None else np.asarray(ids, dtype=np.int64)
+        chunk = Chunk(images=images, labels=labels, logits=logits, ids=numbers)
+        if order is None:
+            everyone = stop == "never" or columns is not None
+            wrong = threat.broken(logits, labels)
+            order = [row for row in range(len(images)) if everyone or not wrong[row]]
+        return searcher.run(stage, name, chunk, order)

@@ -1,0 +1,93 @@
+"""Passes of the network: padded to a physical batch in which a row's bits do not depend on its neighbours.
+
+On the CPU the last bits of a convolution move with the physical batch size, but not among multiples of 16. So every
+pass is padded to a multiple of 16 (spare rows repeat the first one and are not counted).
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from robusteval.attacks.base import Answer, Query
+from robusteval.errors import UserError
+
+QUANTUM = 16
+
+
+@contextlib.contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Put a module into eval mode without parameter gradients, and leave its flags as they were.
+
+    Also asks for full float32 arithmetic: TF32 would move logits by more than the margins that decide.
+    """
+    training = [(part, part.training) for part in module.modules()]
+    wanting = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
+    matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    benchmark = torch.backends.cudnn.benchmark
+    try:
+        module.eval()
+        for parameter, _ in wanting:
+            parameter.requires_grad_(False)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.benchmark = False  # a kernel chosen by a clock could differ between two runs
+        yield
+    finally:
+        for part, flag in training:
+            part.training = flag
+        for parameter, flag in wanting:
+            parameter.requires_grad_(flag)
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, cudnn
+        torch.backends.cudnn.benchmark = benchmark
+
+
+def padded(points: Tensor) -> Tensor:
+    """Return a copy of points [n, ...] with repetitions of the first row up to the next multiple of 16.
+
+    Always a copy: a network that normalises in place would write into the images themselves.
+    """
+    spare = -len(points) % QUANTUM
+    return torch.cat([points, points[:1].expand(spare, *points.shape[1:])])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passes:
+    """Forward and backward passes of one module, at most ``batch`` points at a time (a multiple of 16)."""
+
+    module: nn.Module
+    batch: int
+
+    def logits(self, points: Tensor) -> Tensor:
+        """Return float32 logits [n, classes] of points [n, C, H, W]."""
+        with torch.no_grad():
+            parts = [self.module(padded(part))[: len(part)] for part in points.split(self.batch)]
+        return torch.cat(parts).float()
+
+    def ask(self, query: Query) -> Answer:
+        """Answer an attack's query. A gradient entry that is not finite comes back as it is.
+
+        Raises UserError where a gradient is wanted and the logits do not depend differentiably on the image.
+        """
+        if query.loss is None:
+            return Answer(logits=self.logits(query.points))
+        points = padded(query.points.detach()).requires_grad_()
+        with torch.enable_grad():
+            # A copy, not the leaf itself: a network may work on its input in place.
+            logits = self.module(points.clone())[: len(query.points)].float()
+            loss = query.loss(logits)
+            if not loss.requires_grad:
+                raise UserError(_NO_GRADIENT)
+            (gradient,) = torch.autograd.grad(loss.sum(), points, allow_unused=True)
+        if gradient is None:
+            raise UserError(_NO_GRADIENT)
+        return Answer(logits=logits.detach(), loss=loss.detach(), gradient=gradient[: len(query.points)])
+
+
+_NO_GRADIENT = (
+    "the model's logits do not depend differentiably on the image (a detached tensor, numpy or no_grad inside "
+    "forward), "
+    "so an attack by gradients would report a robustness that is not there; use attack=solarize or attack=noise, or "
+    "mend forward"
+)

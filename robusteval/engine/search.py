@@ -1,0 +1,197 @@
+"""One stage of an attack on one chunk: slots, claims, and the best point of every sample.
+
+An attack proposes points; only the engine claims. A claim (mispredicted, and inside the final threat) counts once the
+verifier has predicted the point again with the model as given.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robusteval import randomness
+from robusteval.attacks import losses
+from robusteval.attacks.base import Answer, Attack, Job, Query, State
+from robusteval.engine.board import Board
+from robusteval.engine.passes import Passes
+from robusteval.engine.queue import Queue, Ticket
+from robusteval.threat import ThreatModel
+
+Stop = Literal["first", "never"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """Images [n, C, H, W], labels [n] and clean logits [n, classes] on the device; sample ids [n] on the host."""
+
+    images: Tensor
+    labels: Tensor
+    logits: Tensor
+    ids: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Searcher:
+    """What every stage of an evaluation shares.
+
+    ``oracle`` answers the attack, ``verifier`` is the model as given. ``tick`` is called between iterations with the
+    number of samples settled since the last call, and may raise to interrupt.
+    """
+
+    oracle: Passes
+    verifier: Passes
+    threat: ThreatModel
+    seed: int
+    slots: int
+    stop: Stop
+    tick: Callable[[int], None]
+
+    def run(self, attack: Attack, stage: str, chunk: Chunk, order: Sequence[int]) -> Board:
+        """Attack the samples at positions ``order`` of the chunk, in that order, and return what came of all."""
+        columns = attack.columns()
+        board = Board.of(
+            chunk.images, chunk.labels, chunk.logits, self.threat, columns=0 if columns is None else len(columns)
+        )
+        # A survey answers for every parameter, so it is asked of the model as given and stops at nothing.
+        oracle, stop = (self.oracle, self.stop) if columns is None else (self.verifier, "never")
+        targets = attack.targets(chunk.logits.shape[1])
+        queue = Queue(order, attack.restarts() * targets)
+        tickets = queue.take(self.slots)
+        state = attack.start(self._job(stage, chunk, queue, tickets, attack.restarts())) if tickets else State()
+        while tickets:
+            positions = torch.tensor([queue.position(ticket) for ticket in tickets], device=chunk.images.device)
+            done = self._iterate(attack, state, chunk, board, positions, oracle, stop)
+            settled = board.broken[positions] & (stop == "first")
+            leaving = (done | settled).nonzero()[:, 0].tolist()
+            if not leaving:
+                self.tick(0)
+                continue
+            is_settled = settled.tolist()
+            for slot in leaving:
+                if not is_settled[slot]:
+                    queue.again(tickets[slot])
+            self.tick(sum(is_settled[s] or tickets[s].rank + 1 == attack.restarts() * targets for s in leaving))
+            fresh = queue.take(len(leaving))
+            if fresh:
+                state.fill(
+                    torch.tensor(leaving[: len(fresh)], device=chunk.images.device),
+                    attack.start(self._job(stage, chunk, queue, fresh, attack.restarts())),
+                )
+                for slot, ticket in zip(leaving, fresh, strict=False):
+                    tickets[slot] = ticket
+            if empty := set(leaving[len(fresh) :]):
+                kept = [slot for slot in range(len(tickets)) if slot not in empty]
+                state.keep(torch.tensor(kept, dtype=torch.long, device=chunk.images.device))
+                tickets = [tickets[slot] for slot in kept]
+        if oracle is not self.verifier:
+            self._confirm(chunk, board)
+        return board
+
+    def _confirm(self, chunk: Chunk, board: Board) -> None:
+        """Let the verifier predict the kept points that no claim made it see; one that it misses is broken."""
+        unseen = (board.moved & ~board.broken).nonzero()[:, 0]
+        if not len(unseen):
+            return
+        logits = self.verifier.logits(board.point[unseen])
+        board.count(unseen, forward=1, backward=0)
+        board.logits[unseen] = logits
+        board.broken[unseen] = self.threat.broken(logits, chunk.labels[unseen])
+
+    def _job(self, stage: str, chunk: Chunk, queue: Queue, tickets: list[Ticket], restarts: int) -> Job:
+        device = chunk.images.device
+        positions = [queue.position(ticket) for ticket in tickets]
+        restart = [ticket.rank % restarts for ticket in tickets]
+        target = [ticket.rank // restarts for ticket in tickets]
+        x = chunk.images[positions]
+        lo, hi = self.threat.bounds(x)
+        samples = [int(chunk.ids[position]) for position in positions]
+
+        def draw(shape: tuple[int, ...], step: int = 0, kind: randomness.Kind = "uniform") -> Tensor:
+            numbers = randomness.draw(
+                shape,
+                seed=self.seed,
+                samples=samples,
+                name=stage,
+                restarts=restart,
+                targets=target,
+                step=step,
+                kind=kind,
+            )
+            return torch.from_numpy(numbers).to(device)
+
+        return Job(
+            x=x,
+            y=chunk.labels[positions],
+            logits=chunk.logits[positions],
+            lo=lo,
+            hi=hi,
+            eps=torch.full((len(x),), self.threat.radius, device=device),
+            norm=self.threat.norm,
+            restart=torch.tensor(restart, device=device),
+            target=torch.tensor(target, device=device),
+            draw=draw,
+        )
+
+    def _iterate(
+        self, attack: Attack, state: State, chunk: Chunk, board: Board, positions: Tensor, oracle: Passes, stop: Stop
+    ) -> Tensor:
+        steps = attack.iterate(state)
+        query = next(steps)
+        while True:
+            answer = oracle.ask(query)
+            self._learn(query, answer, chunk, board, positions, stop, verified=oracle is self.verifier)
+            if answer.gradient is not None:
+                answer = _finite(answer, board, positions)
+            try:
+                query = steps.send(answer)
+            except StopIteration as end:
+                return end.value
+
+    def _learn(
+        self, query: Query, answer: Answer, chunk: Chunk, board: Board, positions: Tensor, stop: Stop, *, verified: bool
+    ) -> None:
+        """Count the passes, claim what is broken, and keep each sample's best point."""
+        labels = chunk.labels[positions]
+        board.count(positions, forward=1, backward=int(query.loss is not None))
+        finite = answer.logits.isfinite().all(1)
+        loss = losses.cross_entropy(answer.logits, labels).nan_to_num(nan=torch.inf)
+        missed = self.threat.broken(answer.logits, labels)
+        if query.column is not None and board.survey is not None:
+            inside = self.threat.contains(query.points, chunk.images[positions])
+            board.survey.note(positions, query, answer.logits, labels, chunk.images[positions], missed & inside)
+        broken = board.broken[positions]
+        # Broken points outrank others; among equals the higher loss wins. A settled sample keeps its first success.
+        better = torch.where(missed, ~broken | (loss > board.loss[positions]), ~broken & (loss > board.loss[positions]))
+        if stop == "first":
+            better &= ~broken
+        chosen = better.nonzero()[:, 0]
+        if not len(chosen):
+            return
+        chosen = chosen[self.threat.contains(query.points[chosen], chunk.images[positions[chosen]])]
+        claims = chosen[missed[chosen]]
+        others = chosen[~missed[chosen]]
+        logits = answer.logits
+        if len(claims) and not verified:
+            again = self.verifier.logits(query.points[claims])
+            board.count(positions[claims], forward=1, backward=0)
+            held = self.threat.broken(again, labels[claims])
+            board.rejected += int((~held).sum())
+            claims, logits = claims[held], logits.index_copy(0, claims, again)
+        for rows, success in ((claims, True), (others, False)):
+            if len(rows):
+                parameter = None if query.parameter is None else query.parameter[rows]
+                board.keep(positions[rows], query.points[rows], logits[rows], loss[rows], parameter, success=success)
+        board.nonfinite[positions[claims]] |= ~finite[claims]
+
+
+def _finite(answer: Answer, board: Board, positions: Tensor) -> Answer:
+    """Zero the gradient entries that are not finite, and remember the samples."""
+    gradient = answer.slope
+    suspect = ~gradient.flatten(1).sum(1).isfinite()  # one pass; a false alarm by overflow costs nothing
+    if not suspect.any():
+        return answer
+    board.nonfinite[positions] |= ~gradient.flatten(1).isfinite().all(1)
+    return Answer(logits=answer.logits, loss=answer.loss, gradient=gradient.nan_to_num(nan=0, posinf=0, neginf=0))

@@ -1,0 +1,51 @@
+"""Before anything is counted: does the model take the images, and are its bits independent of the batch?"""
+
+import torch
+from torch import Tensor
+
+from robusteval.attacks import losses
+from robusteval.attacks.base import Query
+from robusteval.classifier import Classifier
+from robusteval.engine.passes import QUANTUM, Passes
+from robusteval.errors import UserError
+
+
+def check_answer(classifier: Classifier, passes: Passes, images: Tensor) -> None:
+    """Try the model on a few images [n, C, H, W].
+
+    Raises UserError where it fails on them, or answers anything but floating-point logits [n, classes].
+    """
+    try:
+        with torch.no_grad():
+            answer = passes.module(images[:2].clone())
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"model={classifier.name} fails on images of shape {list(images.shape[1:])} (channels, height, width): "
+            f"{line}; "
+            "check that dataset and model belong together"
+        ) from error
+    wanted = [len(images[:2]), classifier.classes]
+    if not isinstance(answer, Tensor) or list(answer.shape) != wanted or not answer.is_floating_point():
+        came = list(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+        raise UserError(
+            f"model={classifier.name} answers {came} where logits of shape {wanted} are due; wrap it so that it "
+            "returns one tensor of logits"
+        )
+
+
+def bitwise(passes: Passes, images: Tensor, labels: Tensor, *, gradients: bool) -> bool:
+    """Return whether a row's logits (and gradients) are the same bits in a batch of 16 as in that of the slots."""
+    few, size = images[:QUANTUM], max(passes.batch, 2 * QUANTUM)
+    many = images.repeat(-(-size // len(images)), 1, 1, 1)[:size]
+    y = labels.repeat(-(-size // len(images)))[:size]
+    small, large = Passes(module=passes.module, batch=QUANTUM), Passes(module=passes.module, batch=size)
+
+    def ask(via: Passes, points: Tensor, y: Tensor) -> tuple[Tensor, Tensor | None]:
+        loss = (lambda logits: losses.cross_entropy(logits, y)) if gradients else None
+        answer = via.ask(Query(points=points, loss=loss))
+        return answer.logits, answer.gradient
+
+    (a, g), (b, h) = ask(small, few, labels[: len(few)]), ask(large, many, y)
+    same = torch.equal(a, b[: len(few)]) or not a.isfinite().all()
+    return bool(same and (g is None or h is None or torch.equal(g, h[: len(few)])))

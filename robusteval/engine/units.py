@@ -1,0 +1,119 @@
+"""The planned units of work, a stage on a chunk each: computed once, written whole, found again after a kill."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robusteval.attacks.base import Attack
+from robusteval.datasets.base import Dataset
+from robusteval.engine.board import Board
+from robusteval.engine.search import Chunk, Searcher
+from robusteval.evidence import images as adversarials
+from robusteval.evidence import shards
+from robusteval.evidence.folder import CLEAN, RunFolder
+from robusteval.evidence.images import Keep
+from robusteval.evidence.tables import clean_table, stage_table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """Everything a unit needs: the run on disk, the data, the engine, and which images to keep."""
+
+    run: RunFolder
+    dataset: Dataset
+    stages: Sequence[tuple[str, Attack]]
+    searcher: Searcher
+    keep: Keep
+    device: torch.device
+
+    def chunk_of(self, number: int) -> np.ndarray:
+        """Return the positions in the dataset of a chunk."""
+        size = self.run.run["plan"]["chunk"]
+        return np.arange(number * size, min((number + 1) * size, len(self.dataset)))
+
+    def pending(self) -> Iterator[tuple[int, dict[str, dict[int, Path]]]]:
+        """Yield each chunk that lacks a unit, with the shards that are there (stage -> chunk -> path)."""
+        done = {stage: self.finished(stage) for stage in self.run.stages}
+        for number in range(self.run.run["plan"]["chunks"]):
+            if any(number not in found for found in done.values()):
+                yield number, done
+            else:
+                self.searcher.tick(len(self.positions(number)) * len(self.run.stages))
+
+    def finished(self, stage: str) -> dict[int, Path]:
+        """Return the intact shards of a stage by chunk, after setting aside what is damaged.
+
+        A shard whose adversarials are damaged or gone is not intact.
+        """
+        found, faulty = self.run.shards(stage).inspect()
+        for path in faulty:
+            shards.set_aside(path)
+        for number, path in list(found.items()):
+            kept = adversarials.named_by(path, self.run, stage)
+            if kept is not None and shards.fault(kept) is not None:
+                shards.set_aside(path)
+                if kept.exists():
+                    shards.set_aside(kept)
+                del found[number]
+        return found
+
+    def compute(self, number: int, done: dict[str, dict[int, Path]]) -> None:
+        """Compute the units of a chunk that ``done`` (stage -> chunk -> shard) lacks, in the order of the stages."""
+        positions = self.positions(number)
+        ids, labels = self.dataset.ids[positions], self.dataset.labels[positions]
+        images = self.dataset.images(positions).to(self.device)
+        # Computed again for a resumed chunk: the bits are the same, and storing all logits would cost more.
+        logits = self.searcher.verifier.logits(images)
+        chunk = Chunk(images=images, labels=torch.from_numpy(labels).to(self.device), logits=logits, ids=ids)
+        broken = self.searcher.threat.broken(logits, chunk.labels)
+        if number not in done[CLEAN]:
+            table = clean_table(ids, labels, logits, broken)
+            self.run.shards(CLEAN).write(number, table, on_grid=str(on_grid(images)))
+        self.searcher.tick(len(ids))
+        standing = set((~broken).nonzero()[:, 0].tolist())
+        for stage, attack in self.stages:
+            everyone = self.searcher.stop == "never" or attack.columns() is not None
+            entered = list(range(len(ids))) if everyone else sorted(standing)
+            if number in done[stage]:
+                part = shards.read(done[stage][number])
+                fell = set(part.filter(part["broken"])["id"].to_pylist())
+                standing -= {row for row in standing if int(ids[row]) in fell}
+                self.searcher.tick(len(ids))
+                continue
+            self.searcher.tick(len(ids) - len(entered))
+            board = self.searcher.run(attack, stage, chunk, entered)
+            standing -= {row for row in entered if bool(board.broken[row])}
+            self._write(number, stage, attack, board, chunk, positions, entered)
+
+    def positions(self, number: int) -> np.ndarray:
+        """Return the positions in the dataset of a chunk."""
+        size = self.run.run["plan"]["chunk"]
+        return np.arange(number * size, min((number + 1) * size, len(self.dataset)))
+
+    def _write(
+        self,
+        number: int,
+        stage: str,
+        attack: Attack,
+        board: Board,
+        chunk: Chunk,
+        positions: np.ndarray,
+        entered: list[int],
+    ) -> None:
+        """Write the adversarials, then the shard that names them: only with the shard is the unit done."""
+        name = ""
+        if not attack.parametric:
+            rows = [row for row in entered if self.keep.wants(int(positions[row]), bool(board.broken[row]))]
+            name = adversarials.write(self.run, stage, number, chunk.ids[rows], board.point[rows])
+        table = stage_table(board, chunk.images, chunk.ids, self.dataset.labels[positions], entered)
+        self.run.shards(stage).write(number, table, adversarials=name, rejected=str(board.rejected))
+
+
+def on_grid(images: Tensor) -> bool:
+    """Return whether every value is k/255, as in an 8-bit picture: so 257 solarization thresholds are exhaustive."""
+    grey = images * 255
+    return bool(((grey - grey.round()).abs() < 1e-3).all())

@@ -1,0 +1,46 @@
+"""From shards to results: everything here can be derived again, and ``verify`` does so."""
+
+from typing import Any
+
+import pyarrow as pa
+
+from robusteval.checks.evidence import checks, exhaustive
+from robusteval.evidence import atomic, samples, shards
+from robusteval.evidence.folder import RunFolder
+from robusteval.metrics.summary import summarise
+
+SCHEMA = 1
+
+
+def write_samples(run: RunFolder) -> pa.Table:
+    """Derive samples.parquet from the shards, write it and return it."""
+    table = samples.assemble(run)
+    atomic.write(run.samples_file, shards.encode(table))
+    return table
+
+
+def results(run: RunFolder, table: pa.Table) -> dict[str, Any]:
+    """Return all of results.json that follows from the evidence; cost lacks its times, sinks are empty."""
+    facts = run.run
+    names = facts["model"].get("class_names")
+    point = "max_loss" if facts["stop"] == "never" or facts["plan"].get("survey") else "first_success"
+    numbers = summarise(table, classes=facts["model"]["classes"], stages=run.stages[1:], point=point, class_names=names)
+    survey = samples.survey_of(run, exhaustive=exhaustive(run))
+    return {
+        "schema": SCHEMA,
+        "status": "complete",
+        "fingerprint": facts["fingerprint"],
+        "model": {key: value for key, value in facts["model"].items() if key != "class_names"},
+        "dataset": facts["dataset"],
+        "attack": facts["attack"],
+        "threat": facts["threat"],
+        "seed": facts["seed"],
+        **numbers,
+        **({} if survey is None else {"survey": survey}),
+        "cost": {
+            "forward_passes": int(table["forward_passes"].to_numpy().sum()),
+            "backward_passes": int(table["backward_passes"].to_numpy().sum()),
+        },
+        "checks": checks(run, table),
+        "evidence": {"samples_sha256": atomic.sha256(shards.encode(table)), "kept": facts["evidence"]},
+    }

@@ -1,0 +1,124 @@
+"""One process at a time in a run: a lock with a heartbeat, taken over when its holder is gone.
+
+The holder is gone when its process is (on this machine, by process id and start time), or when its heartbeat is older
+than a minute. The check and the take-over happen under a short advisory file lock, which the kernel drops with its
+process.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from robusteval.errors import RobustevalError
+from robusteval.evidence import atomic
+
+HEARTBEAT_SECONDS = 10.0
+STALE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    """Who holds a lock. ``host`` includes the process namespace, in which alone ``pid`` means anything."""
+
+    host: str
+    pid: int
+    started: str
+    slurm: str | None
+    heartbeat: float
+
+    def alive(self, now: float) -> bool:
+        if self.host == _host():
+            return _started(self.pid) == self.started
+        return now - self.heartbeat < STALE_SECONDS
+
+    def __str__(self) -> str:
+        job = f", Slurm job {self.slurm}" if self.slurm else ""
+        return f"{self.host.partition('/')[0]}, process {self.pid}{job}"
+
+
+def read(path: Path) -> Holder | None:
+    """Return who holds the lock, or None where nobody does or the file is damaged."""
+    try:
+        return Holder(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def fresh(path: Path) -> Holder | None:
+    """Return the holder of a lock if it still lives."""
+    holder = read(path)
+    return holder if holder is not None and holder.alive(time.time()) else None
+
+
+@contextlib.contextmanager
+def hold(folder: Path, name: str) -> Iterator[None]:
+    """Hold the lock ``folder/name`` while the block runs.
+
+    Raises RobustevalError naming the holder where any lock in the folder is held by a living process.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    with (folder / ".guard").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        for other in sorted(folder.iterdir()):
+            if not other.name.startswith(".") and (holder := fresh(other)) is not None:
+                raise RobustevalError(
+                    f"{folder.parent} is being run by {holder}; wait for it, or stop it and run the same command again"
+                )
+        _beat(path)
+    done = threading.Event()
+    thread = threading.Thread(target=_keep_beating, args=(path, done), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        path.unlink(missing_ok=True)
+
+
+def _keep_beating(path: Path, done: threading.Event) -> None:
+    while not done.wait(HEARTBEAT_SECONDS):
+        _beat(path)
+
+
+def _beat(path: Path) -> None:
+    me = Holder(
+        host=_host(),
+        pid=os.getpid(),
+        started=_started(os.getpid()),
+        slurm=os.environ.get("SLURM_JOB_ID"),
+        heartbeat=time.time(),
+    )
+    atomic.write(path, json.dumps(asdict(me)).encode())
+
+
+def _host() -> str:
+    namespace = Path("/proc/self/ns/pid")
+    return f"{socket.gethostname()}/{os.readlink(namespace) if namespace.exists() else ''}"
+
+
+def _started(pid: int) -> str:
+    """Return when a process started (a number is used again after a while), or '' where there is none."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return _running_without_proc(pid)
+    return "" if fields[0] == "Z" else fields[19]
+
+
+def _running_without_proc(pid: int) -> str:
+    if Path("/proc/self/stat").exists():
+        return ""
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return ""
+    return "running"

@@ -1,0 +1,173 @@
+"""Predicting again what a run claims, with the model as given."""
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from robusteval.attacks import losses
+from robusteval.config import Config, build
+from robusteval.engine.passes import QUANTUM, Passes, frozen
+from robusteval.errors import UserError
+from robusteval.evidence import images
+from robusteval.evidence.folder import RunFolder
+
+TIE = 1e-4
+"""A margin below this may fall either way on another type of processor: such verdicts are listed, not failed."""
+
+
+@dataclass(kw_only=True)
+class Repredicted:
+    """What was predicted again: how many clean images and adversarials, and what did not hold."""
+
+    clean: int = 0
+    broken: int = 0
+    kept: int = 0
+    ties: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    def lines(self) -> Iterator[str]:
+        share = f"{self.kept / self.broken:.0%}" if self.broken else "none needed"
+        yield f"clean predictions: {self.clean} made again"
+        yield f"adversarials: {self.kept} of {self.broken} broken images could be predicted again ({share})"
+        if self.ties:
+            yield (
+                f"ties (margin under {TIE:g}, may fall either way on another processor): {', '.join(self.ties[:10])}"
+                + (f" and {len(self.ties) - 10} more" if len(self.ties) > 10 else "")
+            )
+
+
+def repredict(run: RunFolder, device: str) -> Repredicted:
+    """Predict all clean images and all kept adversarials again.
+
+    Raises UserError where model or data are not there, or are not those of the run.
+    """
+    config = _config(run)
+    if config.key != run.run["key"]:
+        raise UserError(
+            f"{run.path / 'config.yaml'} is not the configuration of this run: its key is {config.key}, run.json "
+            f"says {run.run['key']}"
+        )
+    absent = [sentence for part in (config.dataset, config.model) if (sentence := part.missing())]
+    if absent:
+        raise UserError("\n            ".join(absent) + "\n            (robusteval verify --files needs neither)")
+    classifier = config.model.load()
+    dataset = config.dataset.load(classifier.preprocessing, config.seed)
+    for name, met in (("model", classifier.digest), ("dataset", dataset.digest)):
+        if run.run["digests"][name] != met:
+            raise UserError(
+                f"{run.path}: this is not the {name} that the run met (its digest differs), so its verdicts cannot "
+                "be checked"
+            )
+    module = classifier.module.to(device)
+    table = run.samples()
+    found = Repredicted(broken=int(np.count_nonzero(_column(table, "clean_correct") & ~_column(table, "robust"))))
+    judge = _Judge(
+        config=config, passes=Passes(module=module, batch=4 * QUANTUM), table=table, device=device, found=found
+    )
+    size = run.run["plan"]["chunk"]
+    attacked = _attacked(run)
+    with frozen(module):
+        for begin in range(0, len(dataset), size):
+            rows = list(range(begin, min(begin + size, len(dataset))))
+            judge.chunk(rows, dataset.images(rows), attacked)
+    return found
+
+
+@dataclass(kw_only=True)
+class _Judge:
+    config: Config
+    passes: Passes
+    table: pa.Table
+    device: str
+    found: Repredicted
+
+    def chunk(self, rows: Sequence[int], clean: Tensor, attacked: dict[int, Any]) -> None:
+        part = self.table.slice(rows[0], len(rows))
+        ids, labels = part["id"].to_numpy(), torch.from_numpy(part["label"].to_numpy().astype(np.int64))
+        clean_correct, robust = _column(part, "clean_correct"), _column(part, "robust")
+        logits = self._logits(clean)
+        self._compare(logits, labels, ~clean_correct, [f"image {i}, clean" for i in ids])
+        self.found.clean += len(rows)
+        chosen = np.flatnonzero(clean_correct & ~robust)
+        points, places = self._points(part, clean, chosen, attacked)
+        if not places:
+            return
+        self.found.kept += len(places)
+        names = [f"image {ids[place]}, adversarial" for place in places]
+        x, y = clean[places], labels[places]
+        inside = self.config.threat.contains(points, x)
+        for name, held, distance in zip(
+            names, inside.tolist(), self.config.threat.distance(points, x).tolist(), strict=True
+        ):
+            if not held:
+                self.found.faults.append(
+                    f"{name}: outside the threat model (distance {distance:.9g}, or outside [0, 1])"
+                )
+        self._compare(self._logits(points), y, np.ones(len(places), dtype=bool), names)
+
+    def _points(
+        self, part: pa.Table, clean: Tensor, chosen: np.ndarray, attacked: dict[int, Any]
+    ) -> tuple[Tensor, list[int]]:
+        if self.config.attack.parametric:
+            parameter = part["attack_parameter"].to_numpy(zero_copy_only=False).astype(np.float64)
+            places = [int(place) for place in chosen if np.isfinite(parameter[place])]
+            return self.config.attack.apply(clean[places], torch.from_numpy(parameter[places]).float()), places
+        ids = part["id"].to_numpy()
+        places, points = [], []
+        for place in chosen.tolist():
+            if (path := attacked.get(int(ids[place]))) is not None:
+                kept_ids, kept = _read(path)
+                points.append(kept[int(np.flatnonzero(kept_ids == ids[place])[0])])
+                places.append(place)
+        return (torch.stack(points) if points else clean[:0]), places
+
+    def _logits(self, points: Tensor) -> Tensor:
+        return self.passes.logits(points.to(self.device)).cpu()
+
+    def _compare(self, logits: Tensor, labels: Tensor, broken: np.ndarray, names: Sequence[str]) -> None:
+        again = self.config.threat.broken(logits, labels).numpy()
+        margins = losses.margin(logits, labels).abs().tolist()
+        for name, now, then, margin in zip(names, again.tolist(), broken.tolist(), margins, strict=True):
+            if now != then:
+                if margin < TIE:
+                    self.found.ties.append(name)
+                else:
+                    self.found.faults.append(f"{name}: recorded as {_word(then)}, but the model says {_word(now)}")
+
+
+# The adversarials of a chunk share a file, so the last one or two serve all of its samples.
+_read = functools.lru_cache(maxsize=2)(images.read)
+
+
+def _word(broken: bool) -> str:
+    return "mispredicted" if broken else "predicted right"
+
+
+def _attacked(run: RunFolder) -> dict[int, Any]:
+    """Return which file holds each sample's adversarial; a later stage outranks an earlier one."""
+    where: dict[int, Any] = {}
+    for _, _, path in images.every(run):
+        for sample in images.read(path)[0].tolist():
+            where[int(sample)] = path
+    return where
+
+
+def _config(run: RunFolder) -> Config:
+    path = run.path / "config.yaml"
+    if not path.is_file():
+        raise UserError(f"{path} is missing, so model and data are not known; robusteval verify --files needs neither")
+    written = OmegaConf.to_container(OmegaConf.load(path))
+    if not isinstance(written, dict):
+        raise UserError(f"{path} is not a configuration of robusteval")
+    return build({str(key): value for key, value in written.items()})
+
+
+def _column(table: pa.Table, name: str) -> np.ndarray:
+    return table[name].to_numpy(zero_copy_only=False)

@@ -1,0 +1,183 @@
+"""samples.parquet: one row an image, in the order of the plan, derived from the shards and from nothing else."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from robusteval.errors import RobustevalError
+from robusteval.evidence import shards
+from robusteval.evidence.folder import RunFolder
+from robusteval.evidence.tables import table
+from robusteval.metrics.predictions import kept
+from robusteval.metrics.survey import survey, universal, worst
+
+_STATISTICS = ("prediction", "confidence", "label_logit", "logsumexp", "sum_p2", "entropy", "top_logits", "top_classes")
+
+
+def assemble(run: RunFolder) -> pa.Table:
+    """Return the table of samples. Raises RobustevalError naming the chunk where a shard is missing."""
+    column = worst_column(run)
+    tables = [_chunk(run, parts, column) for parts in _chunks(run)]
+    return pa.concat_tables(tables) if tables else pa.table({})
+
+
+def survey_of(run: RunFolder, *, exhaustive: bool) -> dict[str, Any] | None:
+    """Return the ``survey`` section of the results: what the answers at every parameter say; None without a survey.
+
+    ``exhaustive`` says whether the images are on the grid that makes an exhaustive survey of thresholds so.
+    """
+    marks = run.run["plan"].get("survey")
+    if marks is None:
+        return None
+    broken, clean_correct = _survey_flags(run)
+    return {
+        "exhaustive": exhaustive and marks["exhaustive"],
+        **survey(~broken, np.asarray(marks["columns"]), clean_correct, exhaustive=exhaustive and marks["exhaustive"]),
+    }
+
+
+def worst_column(run: RunFolder) -> int | None:
+    """Return the column of a universal attack that is worst over all images, the first of equals; None otherwise."""
+    marks = run.run["plan"].get("survey")
+    if marks is None or not marks["universal"]:
+        return None
+    broken, _ = _survey_flags(run)
+    curve = universal(~broken, np.arange(broken.shape[1]))
+    lowest = worst(curve)
+    return None if lowest is None else int(lowest["parameter"])
+
+
+def _survey_flags(run: RunFolder) -> tuple[np.ndarray, np.ndarray]:
+    columns = len(run.run["plan"]["survey"]["columns"])
+    flags, correct = [np.zeros((0, columns), dtype=bool)], [np.zeros(0, dtype=bool)]
+    for clean, *stages in _chunks(run):
+        flags.append(_matrix(stages[0], "survey_broken"))
+        correct.append(clean.column("clean_correct").to_numpy(zero_copy_only=False))
+    return np.concatenate(flags), np.concatenate(correct)
+
+
+def _chunks(run: RunFolder) -> Iterator[list[pa.Table]]:
+    """Yield the shards of every chunk, one table a stage, the clean one first."""
+    paths = {stage: run.shards(stage).inspect()[0] for stage in run.stages}
+    for chunk in range(run.run["plan"]["chunks"]):
+        for stage in run.stages:
+            if chunk not in paths[stage]:
+                raise RobustevalError(
+                    f"{run.path}: stage {stage} lacks chunk {chunk}; run the command again to compute it"
+                )
+        yield [shards.read(paths[stage][chunk]) for stage in run.stages]
+
+
+def _chunk(run: RunFolder, parts: list[pa.Table], column: int | None) -> pa.Table:
+    clean, *stages = parts
+    n = len(clean)
+    out = {name: _values(clean, name) for name in clean.column_names}
+    label = out["label"]
+    attacked = {name: out[f"clean_{name}"].copy() for name in _STATISTICS}
+    kept_loss = _loss(attacked)
+    correct = out["clean_correct"]
+    standing = correct.copy()
+    nonfinite = out.pop("nonfinite").copy()
+    broken_by = np.full(n, None, dtype=object)
+    distance = {"distance_linf": np.zeros(n), "distance_l2": np.zeros(n)}
+    passes = {"forward_passes": np.ones(n, dtype=np.int64), "backward_passes": np.zeros(n, dtype=np.int64)}
+    parameter = np.full(n, np.nan)
+    place = {int(sample): row for row, sample in enumerate(out["id"])}
+    for stage, part in zip(run.stages[1:], stages, strict=True):
+        rows = np.array([place[int(sample)] for sample in part.column("id").to_numpy()], dtype=np.int64)
+        found = _at_column(part, column, label[rows], run) if column is not None else _kept(part)
+        broken = found.pop("broken")
+        for name in passes:
+            passes[name][rows] += _values(part, name)
+        nonfinite[rows] |= _values(part, "nonfinite")
+        # A later stage only sees what still stood, so what it broke outranks; else the higher loss does.
+        takes = (broken | (_loss(found) >= kept_loss[rows])) if column is None else np.ones(len(rows), dtype=bool)
+        at = rows[takes]
+        for name in _STATISTICS:
+            attacked[name][at] = found[name][takes]
+        for name in distance:
+            distance[name][at] = found[name][takes]
+        parameter[at] = found["parameter"][takes]
+        kept_loss[at] = _loss(found)[takes]
+        newly = rows[broken & standing[rows]]
+        broken_by[newly] = stage
+        standing[newly] = False
+    eps = run.run["threat"]["eps"]
+    fell = np.array([eps is not None and by is not None for by in broken_by], dtype=bool)
+    return table(
+        {
+            "id": out["id"],
+            "label": label,
+            "clean_prediction": out["clean_prediction"],
+            "clean_confidence": out["clean_confidence"],
+            "attacked_prediction": attacked["prediction"],
+            "attacked_confidence": attacked["confidence"],
+            "clean_correct": correct,
+            "robust": standing,
+            "broken_by": pa.array(broken_by, type=pa.string()),
+            "broken_at_eps": pa.array(np.full(n, eps or 0.0), mask=~fell),
+            **distance,
+            **passes,
+            **{f"clean_{name}": out[f"clean_{name}"] for name in _STATISTICS[2:]},
+            **{f"attacked_{name}": attacked[name] for name in _STATISTICS[2:]},
+            "attack_parameter": pa.array(parameter, mask=np.isnan(parameter)),
+            "nonfinite": nonfinite,
+        }
+    )
+
+
+def _kept(part: pa.Table) -> dict[str, np.ndarray]:
+    """Return the kept point of every row of a stage's shard."""
+    return {
+        "broken": _values(part, "broken"),
+        "distance_linf": _values(part, "distance_linf"),
+        "distance_l2": _values(part, "distance_l2"),
+        "parameter": part.column("attack_parameter").to_numpy(zero_copy_only=False).astype(np.float64),
+        **{name: _values(part, f"attacked_{name}") for name in _STATISTICS},
+    }
+
+
+def _at_column(part: pa.Table, column: int, label: np.ndarray, run: RunFolder) -> dict[str, np.ndarray]:
+    """Return the answers of one column of a survey as if that parameter had been the attack.
+
+    A survey keeps statistics, not all logits: the largest one follows from confidence and logsumexp, the others are
+    NaN.
+    """
+    statistics = {name: _matrix(part, f"survey_{name}")[:, column].astype(np.float64) for name in _FROM_SURVEY}
+    prediction = _matrix(part, "survey_prediction")[:, column]
+    width = kept(run.run["model"]["classes"])
+    top_classes, top_logits = np.full((len(part), width), -1, np.int32), np.full((len(part), width), np.nan, np.float32)
+    top_classes[:, 0] = prediction
+    top_logits[:, 0] = statistics["logsumexp"] + np.log(statistics["confidence"])
+    return {
+        "broken": _matrix(part, "survey_broken")[:, column],
+        "distance_linf": statistics.pop("linf"),
+        "distance_l2": statistics.pop("l2"),
+        "parameter": np.full(len(part), run.run["plan"]["survey"]["columns"][column]),
+        "prediction": prediction,
+        **statistics,
+        "top_logits": top_logits,
+        "top_classes": top_classes,
+    }
+
+
+_FROM_SURVEY = ("confidence", "label_logit", "logsumexp", "sum_p2", "entropy", "linf", "l2")
+
+
+def _loss(statistics: dict[str, np.ndarray]) -> np.ndarray:
+    loss = statistics["logsumexp"] - statistics["label_logit"]
+    return np.where(np.isnan(loss), np.inf, loss)
+
+
+def _values(part: pa.Table, name: str) -> np.ndarray:
+    if pa.types.is_fixed_size_list(part.schema.field(name).type):
+        return _matrix(part, name)
+    return part.column(name).to_numpy(zero_copy_only=False)
+
+
+def _matrix(part: pa.Table, name: str) -> np.ndarray:
+    values = part.column(name).combine_chunks()
+    width = part.schema.field(name).type.list_size
+    return values.flatten().to_numpy(zero_copy_only=False).reshape(len(part), width)

@@ -1,0 +1,31 @@
+"""Which configurations can be named, and what to say about one that cannot. Imports neither Hydra nor torch."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from robusteval.errors import did_you_mean
+
+CONF = Path(__file__).parent / "conf"
+
+Groups = Mapping[str, list[str]]
+
+
+def groups(config_dir: str | None = None) -> dict[str, list[str]]:
+    """Return every group with its options, those in sub-folders included: the package's, then those of a user's folder."""
+    found: dict[str, set[str]] = {"experiment": set()}  # the package's own is empty, which git does not keep
+    for root in (CONF, *([] if config_dir is None else [Path(config_dir)])):
+        for folder in root.iterdir():
+            if folder.is_dir() and folder.name != "hydra" and not folder.name.startswith((".", "__")):
+                options = (path.relative_to(folder).with_suffix("") for path in folder.rglob("*.yaml"))
+                found.setdefault(folder.name, set()).update(option.as_posix() for option in options)
+    return {name: sorted(options) for name, options in sorted(found.items())}
+
+
+def no_option(group: str, name: str, known: Groups) -> str:
+    """Return the sentence for an option that its group does not have."""
+    there = f"known: {', '.join(known[group])}" if known[group] else "there is none; give yours with --config-dir"
+    sentence = f"no {group} named '{name}'{did_you_mean(name, known[group])} ({there})"
+    if group == "model" and re.fullmatch(r"\w[\w.]*", name):
+        sentence += f"; any torchvision or timm name works as model=torchvision model.name={name} or model=timm model.name={name}"
+    return sentence

@@ -1,0 +1,36 @@
+"""The text of ``robusteval --help``."""
+
+HELP = """\
+robusteval: how robust is this image classifier, and how sure are we?
+
+usage: robusteval [GROUP=NAME ...] [KEY=VALUE ...]      evaluate; without arguments the embedded demonstration
+       robusteval -m model=a,b attack=pgd,solarize      sweep: every combination
+       robusteval COMMAND ...
+
+examples
+  robusteval                                            PGD on a small adversarially trained MNIST net
+  robusteval model=resnet50 attack=solarize             ImageNet at IMAGENET_ROOT or dataset.root=FOLDER
+  robusteval model=timm model.name=convnext_tiny attack=pgd threat.eps=4/255
+  robusteval model=python model.entry=mynet.py:build dataset=arrays dataset.path=images.npz attack=fgsm
+
+commands
+  list [models|datasets|attacks]  what can be named
+  summary [DIR]                   one table over the runs in a folder
+  status [DIR]                    what is done, missing, running, failed
+  verify RUN                      check a run's files and re-predict its adversarials
+  selftest                        prove the attacks on models whose robustness is known
+  train NET                       train the small bundled nets again
+  push RUN                        send a finished run to Weights & Biases (again)
+
+keys (all of them: robusteval --cfg job)
+  model.name=, model.entry=, model.weights=, model.mean=[..], model.sd=[..]
+  dataset.root=, dataset.path=, dataset.n=500           a seeded subset
+  threat=linf_8_255, threat.norm=l2, threat.eps=8/255, threat.goal=top5
+  attack.steps=100 and the other options of the attack
+  engine.slots=64, engine.stop=never, seed=1
+  evidence=auto|all|none, logger=wandb|none, runtime.device=auto, runs.dir=runs, runs.fresh=true
+
+A run that exists is resumed, a complete one is shown. The last line on standard output is the run's folder.
+Exit codes: 0 done, 1 failed, 2 wrong input, 75 interrupted (run the same command to go on).
+ROBUSTEVAL_DEBUG=1 shows tracebacks. ROBUSTEVAL_RUNS moves the folder of the runs.
+"""

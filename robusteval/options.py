@@ -1,0 +1,60 @@
+"""Options of an evaluation that belong to no model, dataset or attack."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge
+
+_UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """``slots`` changes no result; ``chunk`` and ``stop`` are part of a run's key."""
+
+    slots: Annotated[int, Ge(1)] | None = None
+    chunk: Annotated[int, Ge(1)] | None = None
+    stop: Literal["first", "never"] = "first"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """Where an evaluation runs; changes no result."""
+
+    device: str = "auto"
+    threads: Annotated[int, Ge(1)] | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise ValueError(f"device={self.device} is none of auto, cpu, cuda, cuda:N")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Which attacked images are kept; ``limit`` (``auto`` only) is a size such as 1GiB or 500MB."""
+
+    keep: Literal["auto", "all", "none"] = "auto"
+    limit: str = "1GiB"
+
+    def __post_init__(self) -> None:
+        _ = self.limit_bytes
+
+    @property
+    def limit_bytes(self) -> int:
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]i?B|B|)\s*", self.limit)
+        if match is None:
+            raise ValueError(f"limit={self.limit} is no size; write it like 1GiB or 500MB")
+        return int(float(match[1]) * _UNITS[match[2]])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runs:
+    """Where run folders go; ``fresh`` sets the run of the same key aside and starts anew."""
+
+    dir: str = "runs"
+    fresh: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.dir.strip():
+            raise ValueError("dir= is empty; name a folder")

@@ -1,0 +1,63 @@
+"""Randomness as a function: every number follows from (seed, sample, attack, restart, target, step) alone.
+
+A counter-based generator (Philox 4x64, Salmon et al. 2011, https://doi.org/10.1145/2063384.2063405) is keyed by seed
+and sample id, and its counter starts at a place given by the rest. So a draw does not depend on the batch, the order,
+the device, or on what ran before. Numbers are drawn on the host, so that every device sees the same ones.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+Kind = Literal["uniform", "normal"]
+_MASK = (1 << 64) - 1
+
+
+def stream(name: str) -> int:
+    """Return the 64-bit stream number of an attack's name, the same in every process and version of Python."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
+
+
+def generator(
+    seed: int, sample: int, name: str, restart: int = 0, target: int = 0, step: int = 0
+) -> np.random.Generator:
+    """Return the generator of one (seed, sample, name, restart, target, step).
+
+    The lowest of the four counter words is left to Philox, which counts its blocks of four numbers there.
+    """
+    counter = [0, step & _MASK, ((restart << 32) | target) & _MASK, stream(name)]
+    return np.random.Generator(np.random.Philox(key=[seed & _MASK, sample & _MASK], counter=counter))
+
+
+def draw(
+    shape: Sequence[int],
+    *,
+    seed: int,
+    samples: Sequence[int],
+    name: str,
+    restarts: Sequence[int],
+    targets: Sequence[int],
+    step: int = 0,
+    kind: Kind = "uniform",
+) -> np.ndarray:
+    """Draw float32 numbers of shape [samples, *shape], one independent stream a row.
+
+    ``kind`` is ``uniform`` on [0, 1) or standard ``normal``.
+    """
+    out = np.empty((len(samples), *shape), dtype=np.float32)
+    for row, sample, restart, target in zip(out, samples, restarts, targets, strict=True):
+        source = generator(seed, int(sample), name, int(restart), int(target), step)
+        row[...] = (
+            source.random(tuple(shape), np.float32)
+            if kind == "uniform"
+            else source.standard_normal(tuple(shape), np.float32)
+        )
+    return out
+
+
+def subset(total: int, n: int, seed: int) -> np.ndarray:
+    """Return ``n`` of ``range(total)`` without replacement, in ascending order: a seeded subset of a dataset."""
+    chosen = generator(seed, 0, "robusteval.subset").permutation(total)[:n]
+    return np.sort(chosen)

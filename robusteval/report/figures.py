@@ -1,0 +1,29 @@
+"""All figures of a run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from robusteval.report.confidence import draw_confidence
+from robusteval.report.curves import draw_survey
+from robusteval.report.gallery import Example, draw_gallery, write_examples
+from robusteval.report.reliability import draw_reliability
+
+
+def draw(
+    folder: Path, results: dict[str, Any], samples: pa.Table, examples: Sequence[Example], survey: dict[str, Any] | None
+) -> list[Path]:
+    """Write the figures of a run into ``folder/figures`` and return their paths."""
+    figures = folder / "figures"
+    drawn = [
+        draw_reliability(figures / "reliability.png", results),
+        draw_confidence(figures / "confidence.png", results, samples),
+    ]
+    if examples:
+        drawn.append(draw_gallery(figures / "gallery.png", examples))
+        drawn.extend(write_examples(figures / "examples", examples))
+    if survey is not None:
+        drawn.append(draw_survey(figures / "survey.png", results, survey))
+    return drawn

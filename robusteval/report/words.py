@@ -1,0 +1,49 @@
+"""Numbers and terms as they are printed, the same in the table, the figures and the summary."""
+
+from typing import Any
+
+NOTHING = "–"  # a number that does not exist, such as the confidence of wrong answers where none is wrong
+
+_POINTS = {"first_success": "first success", "max_loss": "highest loss", "nearest": "nearest"}
+
+
+def point_in_words(point: str) -> str:
+    """Return which of an attack's images the attacked figures are about."""
+    return _POINTS.get(point, point)
+
+
+def percent(value: float | None) -> str:
+    """Return a fraction as a percentage with one decimal."""
+    return NOTHING if value is None else f"{100 * value:.1f} %"
+
+
+def interval(rate: dict[str, Any]) -> str:
+    """Return the 95 % interval of a rate, in per cent."""
+    return f"{100 * rate['low']:.1f} – {100 * rate['high']:.1f}"
+
+
+def number(value: float | None) -> str:
+    """Return a figure with three decimals."""
+    return NOTHING if value is None else f"{value:.3f}"
+
+
+def radius(eps: float | None) -> str:
+    """Return a radius as people write it: 8/255 where it is a few grey values, otherwise the number."""
+    if eps is None:
+        return ""
+    grey = eps * 255
+    return f"{round(grey)}/255" if 0 < grey < 33 and abs(grey - round(grey)) < 1e-6 else f"{eps:g}"
+
+
+def threat_in_words(threat: dict[str, Any]) -> str:
+    """Return a threat model in a few words, such as ``linf 8/255, top1``."""
+    ball = "unbounded" if threat["norm"] == "unbounded" else f"{threat['norm']} {radius(threat['eps'])}"
+    return f"{ball}, {threat['goal']}"
+
+
+def seconds(value: float) -> str:
+    """Return a duration: 3.2 s, 4 min 10 s, 2 h 5 min."""
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,83 @@
+"""The threat model: which images count as the same picture, and when one counts as broken."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from robusteval.attacks import geometry
+
+Norm = Literal["linf", "l2", "l1", "unbounded"]
+Goal = Literal["top1", "top5"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThreatModel:
+    """A ball of radius ``eps`` in ``norm`` around the image, within the box [0, 1].
+
+    ``unbounded`` is the box alone. ``goal`` says when an image counts as broken: its label is not the prediction
+    (``top1``) or not among the five most likely classes (``top5``).
+    """
+
+    norm: Norm = "linf"
+    eps: float | None = 0.3
+    goal: Goal = "top1"
+
+    def __post_init__(self) -> None:
+        if self.norm == "unbounded":
+            if self.eps is not None:
+                raise ValueError(
+                    f"norm=unbounded takes no radius, but eps={self.eps} came; name a norm too, such as "
+                    "threat.norm=linf"
+                )
+        elif self.eps is None or not 0 <= self.eps < float("inf"):
+            raise ValueError(
+                f"norm={self.norm} needs a radius eps >= 0, got {self.eps}; use threat=unbounded for the box alone"
+            )
+
+    @property
+    def radius(self) -> float:
+        """The radius as a number: infinite where unbounded."""
+        return float("inf") if self.eps is None else self.eps
+
+    def bounds(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return float32 (lo, hi) of shape ``x``: the box, and for Linf the ball, rounded inward.
+
+        Rounded so that any point between them is inside in float64 arithmetic, not just nearly.
+        """
+        if self.norm != "linf":
+            return torch.zeros_like(x), torch.ones_like(x)
+        exact = x.double()
+        lo, hi = (exact - self.radius).clamp(min=0).float(), (exact + self.radius).clamp(max=1).float()
+        up, down = torch.full_like(x, torch.inf), torch.full_like(x, -torch.inf)
+        lo = torch.where(exact - lo.double() > self.radius, lo.nextafter(up), lo)
+        hi = torch.where(hi.double() - exact > self.radius, hi.nextafter(down), hi)
+        return lo, hi
+
+    def project(self, points: Tensor, x: Tensor) -> Tensor:
+        """Return the points [n, ...] brought into the ball and box around ``x``."""
+        lo, hi = self.bounds(x)
+        eps = torch.full((len(x),), self.radius, dtype=x.dtype, device=x.device)
+        return geometry.project(points, x, lo, hi, eps, self.norm)
+
+    def distance(self, points: Tensor, x: Tensor) -> Tensor:
+        """Return the distance [n] of points from ``x`` in float64: in the norm of the ball, Linf where unbounded."""
+        return geometry.length(points.double() - x.double(), "linf" if self.norm == "unbounded" else self.norm)
+
+    def contains(self, points: Tensor, x: Tensor) -> Tensor:
+        """Return whether each point [n] is finite, in the box and in the ball, measured in float64 without slack."""
+        flat = points.flatten(1)
+        inside = ((flat >= 0) & (flat <= 1)).all(1)
+        return inside & (self.distance(points, x) <= self.radius)
+
+    def broken(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Return whether each row of logits [n, classes] misses the goal.
+
+        Logits that are not finite count as broken: a network that answers NaN is not right.
+        """
+        if self.goal == "top1":
+            missed = logits.argmax(1) != y
+        else:
+            missed = (logits.topk(min(5, logits.shape[1]), 1).indices != y[:, None]).all(1)
+        return missed | ~logits.isfinite().all(1)

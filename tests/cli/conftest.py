@@ -1,0 +1,76 @@
+"""One command line in this process, as a user would see it: exit code, standard output, standard error."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from robusteval import cli
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Answer:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(autouse=True)
+def _nothing_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No data, no weights, no account, and a current folder of its own."""
+    for name in ("ROBUSTEVAL_DEBUG", "ROBUSTEVAL_RUNS", "IMAGENET_ROOT", "HYDRA_FULL_ERROR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch_home"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+
+@pytest.fixture
+def answer(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """Run one command line in this process."""
+
+    def run(*arguments: str) -> Answer:
+        capsys.readouterr()
+        code = cli.run(arguments)
+        captured = capsys.readouterr()
+        return Answer(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def process() -> Callable[..., Answer]:
+    """Run ``python -m robusteval`` with the arguments as a process of its own, on one thread."""
+
+    def run(*arguments: str, **environment: str) -> Answer:
+        done = subprocess.run(
+            [sys.executable, "-m", "robusteval", *arguments],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment},
+            timeout=120,
+            check=False,
+        )
+        return Answer(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Configurations that passed every check: nothing is loaded or attacked, only noted here."""
+    passed: list[object] = []
+
+    def note(config: object, command: object) -> str:
+        passed.append(config)
+        return "nowhere"
+
+    monkeypatch.setattr("robusteval.engine.runner.evaluate", note)
+    return passed

@@ -1,0 +1,46 @@
+"""Who claims what, literally: an attack that drops a capability escapes its tests, and must change this list first."""
+
+from typing import Any
+
+import pytest
+
+from robusteval import registry
+
+ALL = {"linf", "l2", "l1", "unbounded"}
+
+CLAIMS = {
+    # name: (norms, optimum, invariant, own_set, parametric)
+    "none": (ALL, False, True, True, False),
+    "noise": (ALL, False, True, False, False),
+    "fgsm": ({"linf", "l2"}, True, True, False, False),
+    "pgd": ({"linf", "l2"}, True, True, False, False),
+    "solarize": (ALL, False, True, True, True),
+}
+
+
+def test_every_registered_attack_is_listed() -> None:
+    assert set(CLAIMS) == set(registry.ATTACKS)
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_an_attack_claims_what_is_listed(name: str) -> None:
+    kind = registry.lookup(registry.ATTACKS, "attack.method", name)
+    claims = (set(kind.norms), kind.optimum, kind.invariant, kind.own_set, kind.parametric)
+    assert claims == CLAIMS[name]
+
+
+def test_an_attack_is_registered_under_its_own_name() -> None:
+    for name in registry.ATTACKS:
+        assert registry.lookup(registry.ATTACKS, "attack.method", name).name == name
+
+
+def test_the_contract_is_tried_on_every_registered_attack(tried: dict[str, list[dict[str, Any]]]) -> None:
+    assert set(tried) == set(registry.ATTACKS)
+    assert all(tried.values())
+
+
+def test_every_claim_of_an_optimum_is_held_to_it(held_to_optimum: set[tuple[str, str]]) -> None:
+    claimed = {
+        (name, norm) for name, (norms, optimum, *_) in CLAIMS.items() for norm in norms & {"linf", "l2"} if optimum
+    }
+    assert held_to_optimum == claimed

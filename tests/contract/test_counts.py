@@ -1,0 +1,92 @@
+"""Counted passes are the rows that the network really saw, sample by sample, padding left out."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from robusteval.closed_form import small_convnet
+from robusteval.engine.direct import search
+
+
+class Counting(nn.Module):
+    """Counts the rows of every pass by the sample they belong to, and the rows that a gradient came back for.
+
+    The sample is written into a second channel, so far apart that no perturbation in the budget hides it, and the same
+    for a value and its solarized image. Rows at the end that equal the first one are padding.
+    """
+
+    def __init__(self, network: nn.Module, n: int) -> None:
+        super().__init__()
+        self.network, self.n = network, n
+        self.forwards: Counter[int] = Counter()
+        self.backwards: Counter[int] = Counter()
+
+    def mark(self, sample: int) -> float:
+        return 0.5 * sample / self.n
+
+    def forward(self, images: Tensor) -> Tensor:
+        who = self._samples(images.detach())
+        self.forwards.update(who)
+        if images.requires_grad:
+            images.register_hook(lambda gradient: self.backwards.update(who))
+        return self.network(images[:, :1])
+
+    def _samples(self, images: Tensor) -> list[int]:
+        real = len(images)
+        while real > 1 and torch.equal(images[real - 1], images[0]):
+            real -= 1
+        values = images[:real, 1].flatten(1).mean(1)
+        return [round(float(torch.minimum(v, 1 - v)) * 2 * self.n) for v in values]
+
+
+@pytest.mark.parametrize("stop", ["first", "never"])
+@pytest.mark.parametrize("slots", [3, 16])
+def test_counts_are_the_rows_that_were_passed(case: Any, slots: int, stop: Any) -> None:
+    if case.norm == "unbounded" and not case.attack.own_set:
+        pytest.skip("an unbounded perturbation hides which sample a row belongs to")
+    n = 10
+    counting = Counting(small_convnet(), n)
+    images = torch.rand(n, 2, 8, 8, generator=torch.Generator().manual_seed(4))
+    for sample in range(n):
+        images[sample, 1] = counting.mark(sample)
+    labels = counting.network(images[:, :1]).argmax(1)
+    labels[5] = (labels[5] + 1) % 10  # wrong without an attack
+    eps = {"linf": 0.02, "l2": 0.15, "l1": 1.2}.get(case.norm)
+    board = search(case.attack, counting, images, labels, case.within(eps), slots=slots, stop=stop)
+    clean = 1  # the pass on the clean image is not the stage's, and counted elsewhere
+    assert [counting.forwards[i] - clean for i in range(n)] == board.forward.tolist()
+    assert [counting.backwards[i] for i in range(n)] == board.backward.tolist()
+    if stop == "first" and case.attack.columns() is None:
+        assert board.forward[5] == 0, "a sample that is wrong already is not attacked"
+    if case.attack.stages():
+        assert board.forward.sum() > 0
+
+
+def test_what_a_run_costs_is_what_the_docstrings_say() -> None:
+    """A network that nothing breaks: PGD (steps + 1) of each kind a restart and target, FGSM 2 and 1, noise 1 a query."""
+    from robusteval.attacks.fgsm import FGSM
+    from robusteval.attacks.noise import Noise
+    from robusteval.attacks.pgd import PGD
+    from robusteval.attacks.solarize import Solarize
+    from robusteval.closed_form import linear_problem
+    from robusteval.threat import ThreatModel
+
+    problem = linear_problem("linf", (1, 3, 3), classes=10)
+    threat = ThreatModel(norm="linf", eps=0.05)
+    for attack, forward, backward in (
+        (FGSM(), 2, 1),
+        (PGD(steps=7), 8, 8),
+        (PGD(steps=4, n_restarts=3), 15, 15),
+        (PGD(steps=4, n_restarts=2, n_targets=3, loss="targeted_ce"), 30, 30),
+        (Noise(queries=6), 6, 0),
+        (Solarize(iterations=4), 4, 0),
+        (Solarize(mode="exhaustive"), 257, 0),
+        (Solarize(mode="universal"), 101, 0),
+    ):
+        board = search(attack, problem.module, problem.images, problem.labels, threat)
+        confirmed = board.moved.long() * int(attack.columns() is None)
+        assert (board.forward - confirmed).tolist() == [forward] * 8, attack
+        assert board.backward.tolist() == [backward] * 8, attack

@@ -1,0 +1,126 @@
+"""The same bits at any number of slots, in any order, beside any neighbours; the same seed the same bytes."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from robusteval.closed_form import small_convnet
+from robusteval.engine.board import Board
+from robusteval.engine.direct import search
+from robusteval.models.bundled import Bundled
+
+SLOTS = (1, 7, 32, 64)
+
+
+def state_of(board: Board) -> dict[str, Tensor]:
+    """Return everything of a board that ends in the evidence."""
+    found = {name: value for name, value in vars(board).items() if isinstance(value, Tensor)}
+    if board.survey is not None:
+        found |= {"prediction": board.survey.prediction, "survey": board.survey.broken, **board.survey.statistics}
+    return found
+
+
+def difference(a: Board, b: Board) -> list[str]:
+    one, other = state_of(a), state_of(b)
+    assert set(one) == set(other)
+    return [name for name in one if one[name].numpy().tobytes() != other[name].numpy().tobytes()]
+
+
+@pytest.fixture(scope="module")
+def nets() -> dict[str, tuple[nn.Module, Tensor, Tensor]]:
+    """A random convolutional net with BatchNorm and the bundled one, each with images and labels (some of them wrong)."""
+    numbers = torch.Generator().manual_seed(2)
+    convnet = small_convnet(channels=3)
+    small = torch.rand(36, 3, 8, 8, generator=numbers)
+    bundled = Bundled(name="mnist_cnn").load().module.eval()
+    strokes = (torch.rand(36, 1, 7, 7, generator=numbers) < 0.4).float()
+    digits = nn.functional.interpolate(strokes, size=28, mode="bilinear").clamp(0, 1)
+    found = {}
+    for name, network, images in (("convnet", convnet, small), ("mnist_cnn", bundled, digits)):
+        with torch.no_grad():
+            labels = network(images).argmax(1)
+        labels[::9] = (labels[::9] + 1) % 10
+        found[name] = (network, images, labels)
+    return found
+
+
+@pytest.mark.parametrize("stop", ["first", "never"])
+@pytest.mark.parametrize("net", ["convnet", "mnist_cnn"])
+def test_slots_and_order_change_no_bit(case: Any, net: str, stop: Any, nets: dict[str, Any]) -> None:
+    network, images, labels = nets[net]
+    survey = case.attack.columns() is not None
+    if survey and (stop == "never" or net == "mnist_cnn"):
+        pytest.skip("a survey stops at nothing anyway, and one network is enough for its many passes")
+    if survey:
+        images, labels = images[:9], labels[:9]
+    if net == "mnist_cnn" and stop == "never" and case.attack.name == "pgd" and case.attack.restarts() > 1:
+        pytest.skip("restarts on every sample of the larger network: the smaller one shows it")
+    n = len(images)
+    reference = search(case.attack, network, images, labels, case.threat, slots=16, stop=stop)
+    if case.attack.name == "pgd" and net == "convnet":
+        assert 0 < reference.broken.float().mean(), "a test in which nothing happens proves nothing"
+    for slots in SLOTS:
+        board = search(case.attack, network, images, labels, case.threat, slots=slots, stop=stop)
+        assert difference(board, reference) == [], slots
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(3))
+    board = search(
+        case.attack, network, images[order], labels[order], case.threat, slots=7, stop=stop, ids=order.tolist()
+    )
+    back = order.argsort()
+    for name, value in state_of(board).items():
+        assert value[back].numpy().tobytes() == state_of(reference)[name].numpy().tobytes(), name
+
+
+@pytest.mark.parametrize("stop", ["first", "never"])
+def test_neighbours_change_no_bit(case: Any, stop: Any, nets: dict[str, Any]) -> None:
+    network, images, labels = nets["convnet"]
+    few = [3, 11, 20]
+    if case.attack.columns() is not None and stop == "never":
+        pytest.skip("a survey stops at nothing anyway")
+    together = search(case.attack, network, images[:24], labels[:24], case.threat, stop=stop)
+    alone = search(case.attack, network, images[few], labels[few], case.threat, stop=stop, ids=few)
+    for name, value in state_of(alone).items():
+        assert value.numpy().tobytes() == state_of(together)[name][few].numpy().tobytes(), name
+
+
+def test_the_seed_decides_everything_that_is_random(case: Any, nets: dict[str, Any]) -> None:
+    network, images, labels = nets["convnet"]
+    if case.attack.own_set and case.norm != "unbounded":
+        pytest.skip("hardly any of its images lies in the ball, so none may move")
+    if case.attack.columns() is not None:
+        images, labels = images[:4], labels[:4]
+
+    def run(seed: int) -> Board:
+        return search(case.attack, network, images, labels, case.threat, seed=seed, stop="never")
+
+    first = run(11)
+    assert difference(run(11), first) == []
+    other = difference(run(12), first)
+    if case.random:
+        assert "point" in other
+    else:
+        assert other == []
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_long_rows_do_not_depend_on_threads_and_slots(norm: Any) -> None:
+    """torch splits a single row of more than 32768 values among threads; sums of norms must not move by it."""
+    from robusteval.attacks.noise import Noise
+    from robusteval.threat import ThreatModel
+
+    network = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(3 * 16 * 16, 5))
+    generator = torch.Generator().manual_seed(0)
+    for parameter in network.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator)
+    images = torch.rand(3, 3, 128, 128, generator=generator)
+    labels = network(images).argmax(1)
+    threat = ThreatModel(norm=norm, eps={"linf": 0.1, "l2": 2.0, "l1": 100.0}[norm])
+    torch.set_num_threads(1)
+    reference = search(Noise(queries=2), network, images, labels, threat, slots=16, stop="never")
+    assert reference.moved.any()
+    torch.set_num_threads(2)
+    for slots in (1, 2, 16):
+        board = search(Noise(queries=2), network, images, labels, threat, slots=slots, stop="never")
+        assert difference(board, reference) == [], slots

@@ -1,0 +1,88 @@
+"""Kills evaluations at random moments and lets them finish; run as a program by test_kill.py.
+
+The parent imports everything once and never computes, so that a child is one fork and not five seconds of imports.
+Prints one JSON object: how many kills hit a running evaluation, and whether every finished run equals the undisturbed one.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+# Not used here: imported before the forks, since each child would spend seconds on them.
+import robusteval.attacks.pgd
+import robusteval.attacks.solarize
+import robusteval.datasets.mnist_5k
+import robusteval.engine.runner
+import robusteval.models.bundled  # noqa: F401
+from robusteval.cli import run as command_line
+
+# One thread: a thread pool does not survive a fork, and bits do not depend on it.
+torch.set_num_threads(1)
+
+
+def start(arguments: list[str]) -> int:
+    """Fork a child that runs the command line, and return its process id."""
+    child = os.fork()
+    if child == 0:
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, 1)
+        code = 1
+        try:
+            code = command_line(arguments)
+        finally:
+            os._exit(code)
+    return child
+
+
+def wait(child: int) -> int:
+    """Return the exit code of a child, negative for a signal."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def files(runs: Path) -> dict[str, str]:
+    """Return what must not differ: samples, and results without cost, provenance and sinks."""
+    (folder,) = (path for path in runs.iterdir() if (path / "run.json").is_file())
+    results = json.loads((folder / "results.json").read_text())
+    kept = {key: value for key, value in results.items() if key not in ("provenance", "sinks")}
+    kept["cost"] = {key: value for key, value in kept["cost"].items() if key.endswith("_passes")}
+    names = sorted(str(path.relative_to(folder)) for part in ("shards", "adversarials") for path in (folder / part).rglob("*.*"))
+    return {"samples": (folder / "samples.parquet").read_bytes().hex(), "results": json.dumps(kept), "names": json.dumps(names)}
+
+
+def main(base: Path, kills: int, seed: int, overrides: list[str]) -> None:
+    moments = random.Random(seed)
+    reference = base / "reference"
+    length = 0.0
+    for folder in (base / "warm-up", reference):  # the first pays for cold caches, which no later run does
+        begun = time.monotonic()
+        if (code := wait(start([*overrides, f"runs.dir={folder}"]))) != 0:
+            raise SystemExit(f"the undisturbed run ended with {code}")
+        length = time.monotonic() - begun
+    wanted = files(reference)
+    hits, equal, rounds = 0, 0, 0
+    while hits < kills:
+        rounds += 1
+        runs = base / f"round-{rounds}"
+        arguments = [*overrides, f"runs.dir={runs}"]
+        # Up to three kills in a row, so that resumed runs are killed too.
+        for _ in range(moments.randint(1, 3)):
+            child = start(arguments)
+            time.sleep(moments.uniform(0, length))
+            os.kill(child, signal.SIGKILL)
+            hits += wait(child) == -signal.SIGKILL
+        if (code := wait(start(arguments))) != 0:
+            raise SystemExit(f"round {rounds}: the rerun ended with {code}")
+        equal += files(runs) == wanted
+        shutil.rmtree(runs)
+    print(json.dumps({"kills": hits, "rounds": rounds, "equal": equal, "seconds": length}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])

@@ -1,0 +1,35 @@
+"""A killed evaluation goes on where it stopped, and ends in the same bytes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DRIVER = Path(__file__).parent / "kill_driver.py"
+RUN = ["model=mnist_cnn_at", "dataset.n=160", "engine.chunk=32", "attack.steps=5", "logger=none"]
+
+
+def kill(folder: Path, kills: int, overrides: list[str]) -> dict[str, int]:
+    done = subprocess.run(
+        [sys.executable, str(DRIVER), str(folder), str(kills), "1", *overrides], capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_twenty_kills(tmp_path: Path) -> None:
+    told = kill(tmp_path, 20, RUN)
+    assert told["kills"] >= 20
+    assert told["equal"] == told["rounds"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "attack", [["attack=pgd", "attack.steps=5"], ["attack=solarize", "attack.mode=exhaustive", "attack.direction=below"]], ids=["pgd", "solarize"]
+)
+def test_fifty_kills(tmp_path: Path, attack: list[str]) -> None:
+    told = kill(tmp_path, 50, [*RUN[:3], "logger=none", *attack])
+    assert told["kills"] >= 50
+    assert told["equal"] == told["rounds"]

@@ -1,0 +1,118 @@
+"""Tables over many runs, from their files alone."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from robusteval.errors import UserError
+from robusteval.evidence import lock
+from robusteval.report import status, summary
+from robusteval.report.runs import find, look
+
+Maker = Callable[..., dict[str, Any]]
+PLAN = {"n": 500, "chunk": 256, "chunks": 2, "stages": ["clean", "pgd"]}
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> Callable[..., Path]:
+    """Return a maker of run folders in tmp_path: with so many shards done, and results where given."""
+
+    def make(name: str, shards: int = 0, results: dict[str, Any] | None = None) -> Path:
+        folder = tmp_path / name
+        (folder / "locks").mkdir(parents=True)
+        (folder / "run.json").write_text(json.dumps({"plan": PLAN, "fingerprint": "f"}))
+        names = [f"{stage}/{chunk:05}-abc.parquet" for stage in ("00-clean", "01-pgd") for chunk in range(2)]
+        for shard in names[:shards]:
+            (folder / "shards" / shard).parent.mkdir(parents=True, exist_ok=True)
+            (folder / "shards" / shard).write_bytes(b"x")
+        if results is not None:
+            (folder / "results.json").write_text(json.dumps(results))
+        return folder
+
+    return make
+
+
+def test_states_follow_from_the_files(begin: Callable[..., Path], make_results: Maker) -> None:
+    done, stopped = begin("done", 4, make_results()), begin("stopped", 3)
+    running, killed, broken = begin("running", 1), begin("killed", 2), begin("broken")
+    gone = {"host": "elsewhere", "pid": 1, "started": "0", "slurm": None, "heartbeat": time.time() - 600}
+    (killed / "locks" / "1-of-1").write_text(json.dumps(gone))
+    (broken / "run.json").write_text("{")
+    assert (look(done).state, look(done).done, look(done).planned) == ("done", 4, 4)
+    assert (look(stopped).state, look(stopped).done) == ("failed", 3)
+    assert "stopped" in look(stopped).note
+    assert (look(killed).state, look(killed).done) == ("failed", 2)
+    assert "killed" in look(killed).note
+    assert look(broken).state == "damaged"
+    with lock.hold(running / "locks", "1-of-1"):
+        assert (look(running).state, look(running).done) == ("running", 1)
+        assert "process" in look(running).note
+    assert look(running).state == "failed"
+
+
+def test_status_lists_what_is_missing(
+    begin: Callable[..., Path], make_results: Maker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin("finished", 4, make_results())
+    begin("half", 3)
+    assert status.main([str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    (half,) = [line for line in out.splitlines() if line.strip().startswith("half")]
+    assert "failed" in half
+    assert "1 of 4" in half
+    assert out.rstrip().endswith("1 done, 1 failed")
+    assert status.main([str(tmp_path / "half")]) == 0
+    assert "finished" not in capsys.readouterr().out
+
+
+def test_summary_puts_the_most_robust_first_and_names_what_is_open(
+    begin: Callable[..., Path], make_results: Maker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weak, strong = make_results(model={"name": "weak"}), make_results(model={"name": "strong"})
+    weak["robust"] = {**weak["robust"], "accuracy": {"value": 0.0, "low": 0.0, "high": 0.0158, "correct": 0, "n": 240}}
+    strong["checks"] = [{"id": "nan", "verdict": "fail", "summary": ""}]
+    begin("a", 4, weak)
+    begin("b", 4, strong)
+    begin("c", 1)
+    assert summary.main([str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    rows = [" ".join(line.split()) for line in out.splitlines() if "mnist_5k" in line]
+    accuracy, ece = strong["robust"]["accuracy"], strong["clean"]["calibration"]["ece"]
+    assert rows[0].startswith("strong mnist_5k pgd linf 8/255 240")
+    assert (
+        f"{100 * accuracy['value']:.1f} % † {100 * accuracy['low']:.1f} – {100 * accuracy['high']:.1f} {ece:.3f}"
+        in rows[0]
+    )
+    assert "0.0 % 0.0 – 1.6" in rows[1]
+    assert "2 complete runs, 1 not complete" in out
+    assert "† a check failed" in out
+    assert max(len(line) for line in out.splitlines() if "mnist_5k" in line) <= 100
+
+
+def test_empty_and_absent_folders(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert summary.main([str(tmp_path)]) == 0
+    assert "0 complete runs" in capsys.readouterr().out
+    monkeypatch.setenv("ROBUSTEVAL_RUNS", str(tmp_path))
+    assert status.main([]) == 0
+    assert "no runs" in capsys.readouterr().out
+    with pytest.raises(UserError, match="is not a folder"):
+        find(tmp_path / "absent")
+
+
+def test_results_of_another_schema_are_refused(begin: Callable[..., Path], make_results: Maker, tmp_path: Path) -> None:
+    begin("future", 4, make_results(schema=2))
+    with pytest.raises(UserError, match="schema 2, this version reads 1"):
+        summary.main([str(tmp_path)])
+
+
+def test_damaged_results_are_named(begin: Callable[..., Path], tmp_path: Path) -> None:
+    folder = begin("damaged", 4)
+    (folder / "results.json").write_text('{"schema": 1,')
+    with pytest.raises(UserError, match=r"damaged/results\.json cannot be read"):
+        summary.main([str(tmp_path)])
