@@ -104,6 +104,7 @@ class Attack:
     ``norms``     norms whose ball it searches; ``unbounded`` means the box alone.
     ``optimum``   whether it reaches the optimum of a linear model (the contract test holds it to that).
     ``invariant`` whether its result is independent of batch, order and neighbours.
+    ``gradients`` whether it asks for gradients of the loss.
     ``own_set``   whether it defines its own set of images, so that no norm bounds it by default.
     ``parametric`` whether one number makes the adversarial (see ``apply``), which is then kept instead of the image.
     ``version``   raised whenever results change; part of a run's key.
@@ -115,6 +116,7 @@ class Attack:
     optimum: ClassVar[bool] = False
     invariant: ClassVar[bool] = True
     own_set: ClassVar[bool] = False
+    gradients: ClassVar[bool] = False
     parametric: ClassVar[bool] = False
 
     def min_classes(self) -> int:

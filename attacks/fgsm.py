@@ -22,6 +22,7 @@ class FGSM(Attack):
     name: ClassVar[str] = "fgsm"
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2"})
     optimum: ClassVar[bool] = True
+    gradients: ClassVar[bool] = True
 
     def min_classes(self) -> int:
         return losses.min_classes(self.loss)

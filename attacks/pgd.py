@@ -32,6 +32,7 @@ class PGD(Attack):
     name: ClassVar[str] = "pgd"
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2"})
     optimum: ClassVar[bool] = True
+    gradients: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.init == "zero" and self.n_restarts > 1:

@@ -3,6 +3,7 @@
 0 done; 1 failed; 2 wrong input, one sentence and nothing lost; 75 interrupted, the same command goes on.
 """
 
+import errno
 import importlib
 import os
 import sys
@@ -22,20 +23,24 @@ COMMANDS = {
 }
 # Hydra's own flags that only show the configuration; it answers them itself.
 _HYDRA = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc", "--resolve", "--package", "-p")
+# What the system says of a path that cannot be used, whoever named it.
+_WRONG_PATH = (errno.EACCES, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EPERM, errno.EROFS)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return the exit code; nothing is raised but what a bug raises."""
     try:
-        return _dispatch(list(arguments))
+        code = _dispatch(list(arguments))
+        sys.stdout.flush()
+        return code
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (RobustevalError, OSError) as error:  # a full disk, a folder without permission: nobody is helped by a traceback
-        if os.environ.get("ROBUSTEVAL_DEBUG"):
-            raise
-        print(f"robusteval: {error}", file=sys.stderr)
-        return error.exit_code if isinstance(error, RobustevalError) else RobustevalError.exit_code
+    except RobustevalError as error:
+        return _told(error, str(error), error.exit_code)
+    except OSError as error:  # a full disk, a folder that may not be written: nobody is helped by a traceback
+        code = UserError.exit_code if error.errno in _WRONG_PATH else RobustevalError.exit_code
+        return _told(error, f"{error.filename or 'file'}: {error.strerror or error}", code)
     except SystemExit as left:  # argparse has answered
         return left.code if isinstance(left.code, int) else 0
     except Interrupted as interrupted:
@@ -46,12 +51,19 @@ def run(arguments: Sequence[str]) -> int:
         return Interrupted.exit_code
 
 
+def _told(error: Exception, sentence: str, code: int) -> int:
+    if os.environ.get("ROBUSTEVAL_DEBUG"):
+        raise error
+    print(f"robusteval: {sentence}", file=sys.stderr)
+    return code
+
+
 def _dispatch(arguments: list[str]) -> int:
     for argument in arguments:
         try:
             argument.encode()
         except UnicodeEncodeError:
-            raise UserError(f"{ascii(argument)} is not UTF-8 text; rename the file that it names") from None
+            raise UserError(f"{argument!a} is not UTF-8 text; rename the file that it names") from None
     if any(flag in arguments for flag in ("--help", "-h")) and arguments[0] not in COMMANDS:
         print(HELP)
         return 0

@@ -68,13 +68,15 @@ def sweep(overrides: Sequence[str]) -> list[list[str]]:
 
 
 def check(overrides: Sequence[str], config_dir: str | None = None) -> None:
-    """Raise UserError where an override cannot be meant, as far as names alone tell. Composes nothing, so it is fast."""
+    """Raise UserError where an override cannot be meant, as far as names alone tell. Fast: composes nothing."""
     if config_dir is not None and not Path(config_dir).is_dir():
         raise UserError(f"--config-dir {config_dir} is not a folder")
     parsed = parse(overrides)
     searched = any(override.key_or_group == _SEARCHPATH for override in parsed)
     if searched and config_dir is not None:
-        raise UserError(f"--config-dir {config_dir} and {_SEARCHPATH} came together; name both folders in {_SEARCHPATH}")
+        raise UserError(
+            f"--config-dir {config_dir} and {_SEARCHPATH} came together; name both folders in {_SEARCHPATH}"
+        )
     known = groups(config_dir)
     for override, text in zip(parsed, overrides, strict=True):
         key = override.key_or_group
@@ -120,7 +122,9 @@ def sentence(error: Exception, overrides: Sequence[str], config_dir: str | None 
         if match[1].startswith("hydra."):
             return f"{match[1]} is not one of Hydra's keys; see robusteval --cfg hydra"
         return f"{match[1]} is not a known key{_near_key(match[1], overrides, config_dir)}"
-    said = re.sub(r"\w+ raised while resolving interpolation: ", "", (text.strip().splitlines() or [type(error).__name__])[0]).strip("\"'")
+    said = re.sub(
+        r"\w+ raised while resolving interpolation: ", "", (text.strip().splitlines() or [type(error).__name__])[0]
+    ).strip("\"'")
     if match := re.search(r"full_key: (\S+)", text):
         if isinstance(error, MissingMandatoryValue):
             return f"{match[1]} has no value; give one, as in {match[1]}=VALUE"
@@ -134,7 +138,10 @@ def _compose(overrides: Sequence[str], config_dir: str | None) -> Any:
         folder = str(Path(config_dir).resolve()).replace("\\", "\\\\").replace('"', '\\"')
         overrides = [*overrides, f'{_SEARCHPATH}=["file://{folder}"]']
     GlobalHydra.instance().clear()
-    with initialize_config_module("robusteval.conf", version_base="1.3", job_name="robusteval"), warnings.catch_warnings():
+    with (
+        initialize_config_module("robusteval.conf", version_base="1.3", job_name="robusteval"),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("error", UserWarning)  # of a search path that is not there
         return compose("config", overrides=list(overrides))
 
@@ -153,7 +160,9 @@ def _grammar(text: str) -> str:
     if not sign:
         return f"'{text}' is neither a command nor KEY=VALUE; see robusteval --help"
     if re.search(r"[^\w.+/-]", value, re.ASCII) and "'" not in value and '"' not in value:
-        return f"{text}: a value with blanks or special characters needs quotes inside quotes, as in '{key}=\"{value}\"'"
+        return (
+            f"{text}: a value with blanks or special characters needs quotes inside quotes, as in '{key}=\"{value}\"'"
+        )
     return f"{text}: this is not KEY=VALUE as Hydra writes it; see robusteval --help"
 
 

@@ -160,9 +160,9 @@ def construct(kind: type[T], values: Mapping[str, Any], section: str) -> T:
     fields = {field.name for field in dataclasses.fields(kind) if field.init}  # pyright: ignore[reportArgumentType]
     for name in values:
         if name not in fields:
+            there = f"options: {', '.join(sorted(fields))}" if fields else "it has none"
             raise UserError(
-                f"{section}.{name} is not an option of {section}{did_you_mean(str(name), fields)} (options: "
-                f"{', '.join(sorted(fields))})"
+                f"{section}.{name} is not an option of {section}{did_you_mean(str(name), fields)} ({there})"
             )
     given = {name: _number(value, hints[name], f"{section}.{name}") for name, value in values.items()}
     try:
@@ -227,4 +227,5 @@ def _plain(value: Any) -> dict[str, Any]:
 
 
 def _slug(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.]+", "_", name).strip("._") or "unnamed"
+    # Cut, since a file system takes 255 bytes; the key tells apart what the name does not.
+    return re.sub(r"[^A-Za-z0-9_.]+", "_", name).strip("._")[:60] or "unnamed"

@@ -12,7 +12,7 @@ Groups = Mapping[str, list[str]]
 
 
 def groups(config_dir: str | None = None) -> dict[str, list[str]]:
-    """Return every group with its options, those in sub-folders included: the package's, then those of a user's folder."""
+    """Return every group with its options, the package's and those of a user's folder, sub-folders included."""
     found: dict[str, set[str]] = {"experiment": set()}  # the package's own is empty, which git does not keep
     for root in (CONF, *([] if config_dir is None else [Path(config_dir)])):
         for folder in root.iterdir():
@@ -27,5 +27,6 @@ def no_option(group: str, name: str, known: Groups) -> str:
     there = f"known: {', '.join(known[group])}" if known[group] else "there is none; give yours with --config-dir"
     sentence = f"no {group} named '{name}'{did_you_mean(name, known[group])} ({there})"
     if group == "model" and re.fullmatch(r"\w[\w.]*", name):
-        sentence += f"; any torchvision or timm name works as model=torchvision model.name={name} or model=timm model.name={name}"
+        others = " or ".join(f"model={library} model.name={name}" for library in ("torchvision", "timm"))
+        sentence += f"; any torchvision or timm name works as {others}"
     return sentence

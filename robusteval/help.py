@@ -3,15 +3,15 @@
 HELP = """\
 robusteval: how robust is this image classifier, and how sure are we?
 
-usage: robusteval [GROUP=NAME ...] [KEY=VALUE ...]      evaluate; without arguments the embedded demonstration
-       robusteval -m model=a,b attack=pgd,solarize      sweep: every combination
+usage: robusteval [GROUP=NAME ...] [KEY=VALUE ...]   evaluate; without arguments the demonstration
+       robusteval -m model=a,b attack=pgd,solarize   sweep: every combination
        robusteval COMMAND ...
 
 examples
-  robusteval                                            PGD on a small adversarially trained MNIST net
-  robusteval model=resnet50 attack=solarize             ImageNet at IMAGENET_ROOT or dataset.root=FOLDER
+  robusteval                                  PGD on a small adversarially trained MNIST net
+  robusteval model=resnet50 attack=solarize   ImageNet at IMAGENET_ROOT or dataset.root=FOLDER
   robusteval model=timm model.name=convnext_tiny attack=pgd threat.eps=4/255
-  robusteval model=python model.entry=mynet.py:build dataset=arrays dataset.path=images.npz attack=fgsm
+  robusteval model=python model.entry=mynet.py:build dataset=arrays dataset.path=own.npz
 
 commands
   list [models|datasets|attacks]  what can be named
@@ -30,7 +30,8 @@ keys (all of them: robusteval --cfg job)
   engine.slots=64, engine.stop=never, seed=1
   evidence=auto|all|none, logger=wandb|none, runtime.device=auto, runs.dir=runs, runs.fresh=true
 
-A run that exists is resumed, a complete one is shown. The last line on standard output is the run's folder.
+A run that exists is resumed, a complete one is shown.
+The last line on standard output is the run's folder.
 Exit codes: 0 done, 1 failed, 2 wrong input, 75 interrupted (run the same command to go on).
 ROBUSTEVAL_DEBUG=1 shows tracebacks. ROBUSTEVAL_RUNS moves the folder of the runs.
 """

@@ -1,10 +1,13 @@
 """``robusteval list``: what can be named, one line each."""
 
 import argparse
+import itertools
 from collections.abc import Sequence
 
+from rich.markup import escape
 from rich.table import Table
 
+from robusteval.errors import UserError
 from robusteval.groups import CONF, groups
 from robusteval.report.console import terminal
 
@@ -19,27 +22,31 @@ def main(argv: Sequence[str]) -> int:
         "pattern", nargs="?", help="only names that contain this; for models torchvision's and timm's too"
     )
     given = parser.parse_args(argv)
-    console = terminal()
+    console, found = terminal(), False
     for kind in [given.kind] if given.kind else _KINDS:
+        names = [name for name in groups()[_KINDS[kind]] if given.pattern is None or given.pattern in name]
+        lines = _architectures(given.pattern) if kind == "models" else []
+        if not names and not lines:
+            continue
+        found = True
         table = Table(kind, "", box=None, pad_edge=False)
-        for name, words in _entries(_KINDS[kind]):
-            if given.pattern is None or given.pattern in name:
-                table.add_row(name, words)
+        for name in names:
+            table.add_row(escape(name), escape(_comment(_KINDS[kind], name)))
         console.print(table)
-        if kind == "models":
-            for line in _architectures(given.pattern):
-                console.print(line, soft_wrap=True)
+        for line in lines:
+            console.print(escape(line), soft_wrap=True)
         console.print()
+    if not found:
+        raise UserError(f"none of the {given.kind or 'names'} contains '{given.pattern}'; robusteval list shows all")
     return 0
 
 
-def _entries(group: str) -> list[tuple[str, str]]:
-    return [(name, _first_comment(group, name)) for name in groups()[group]]
-
-
-def _first_comment(group: str, name: str) -> str:
-    first = (CONF / group / f"{name}.yaml").read_text().splitlines()[0]
-    return first.removeprefix("#").strip() if first.startswith("#") else ""
+def _comment(group: str, name: str) -> str:
+    """Return the comment at the top of a configuration, on one line."""
+    lines = (CONF / group / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    return " ".join(
+        line.removeprefix("#").strip() for line in itertools.takewhile(lambda line: line.startswith("#"), lines)
+    )
 
 
 def _architectures(pattern: str | None) -> list[str]:

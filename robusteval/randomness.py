@@ -27,8 +27,10 @@ def generator(
 
     The lowest of the four counter words is left to Philox, which counts its blocks of four numbers there.
     """
-    counter = [0, step & _MASK, ((restart << 32) | target) & _MASK, stream(name)]
-    return np.random.Generator(np.random.Philox(key=[seed & _MASK, sample & _MASK], counter=counter))
+    # As uint64: of a plain list that holds a number from 2^63 on, numpy would make float64 and round it.
+    counter = np.array([0, step & _MASK, ((restart << 32) | target) & _MASK, stream(name)], dtype=np.uint64)
+    key = np.array([seed & _MASK, sample & _MASK], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 
 def draw(

@@ -46,8 +46,10 @@ class Survey:
         }
         self.prediction[at] = logits.argmax(1).int()
         self.broken[at] = broken
+        unusable = ~logits.isfinite().all(1)
         for name, value in values.items():
-            self.statistics[name][at] = value.float()
+            softmax = name not in ("linf", "l2")
+            self.statistics[name][at] = value.masked_fill(unusable & softmax, torch.nan).float()
 
 
 @dataclass(kw_only=True)

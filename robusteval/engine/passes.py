@@ -44,12 +44,12 @@ def frozen(module: nn.Module) -> Iterator[None]:
 
 
 def padded(points: Tensor) -> Tensor:
-    """Return a copy of points [n, ...] with repetitions of the first row up to the next multiple of 16.
+    """Return a copy of points [n, C, H, W] with repetitions of the first row up to the next multiple of 16.
 
-    Always a copy: a network that normalises in place would write into the images themselves.
+    Always a copy: a network that normalises in place must not change the images of whoever asks.
     """
     spare = -len(points) % QUANTUM
-    return torch.cat([points, points[:1].expand(spare, *points.shape[1:])])
+    return torch.cat([points, points[:1].expand(spare, *points.shape[1:])]) if spare else points.clone()
 
 
 @dataclass(frozen=True, kw_only=True)

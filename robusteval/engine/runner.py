@@ -43,9 +43,7 @@ def evaluate(config: Config, command: Sequence[str]) -> Path:
         _serves(run, config)
         show(run.results(), run.path)
         return run.path
-    absent = [sentence for part in (config.dataset, config.model) if (sentence := part.missing())]
-    if absent:
-        raise UserError("\n            ".join(absent))
+    refuse_missing(config)
     prepare(config.logger)
     with interruptible():
         classifier = config.model.load()
@@ -54,9 +52,19 @@ def evaluate(config: Config, command: Sequence[str]) -> Path:
             print(f"robusteval: {note}", file=sys.stderr)
         _fits(config, classifier)
         if config.runs.fresh and run.path.exists():
+            lock.refuse_held(run.locks)
             _set_aside(run.path)
         with lock.hold(run.locks, "1-of-1"):
             return _run(config, run, classifier, dataset, command)
+
+
+def refuse_missing(config: Config) -> None:
+    """Raise UserError where the data are not there, with a sentence on the weights too if those are not either.
+
+    Weights alone are no reason to stop: loading fetches them where it can, and says what is missing where not.
+    """
+    if (sentence := config.dataset.missing()) is not None:
+        raise UserError("\n            ".join([sentence, *filter(None, [config.model.missing()])]))
 
 
 def _run(config: Config, run: RunFolder, classifier: Classifier, dataset: Dataset, command: Sequence[str]) -> Path:
@@ -67,9 +75,9 @@ def _run(config: Config, run: RunFolder, classifier: Classifier, dataset: Datase
     module = classifier.module.to(device)
     begun = time.monotonic()
     with frozen(module):
-        first = dataset.images(range(min(len(dataset), max(2 * QUANTUM, config.engine.slots or 0)))).to(device)
+        first = dataset.images(range(min(len(dataset), 2 * QUANTUM))).to(device)
         check(dataset, classifier, first)
-        slots = config.engine.slots or _slots(device, first.shape[-1])
+        slots = min(config.engine.slots or _slots(device, first.shape[-1]), config.chunk)
         passes = Passes(module=module, batch=-(-slots // QUANTUM) * QUANTUM)
         selftest.check_answer(classifier, passes, first)
         _begin(config, run, classifier, dataset, command, device, passes, first)
@@ -82,7 +90,7 @@ def _run(config: Config, run: RunFolder, classifier: Classifier, dataset: Datase
                 seed=config.seed,
                 slots=slots,
                 stop=config.engine.stop,
-                tick=lambda settled: advance(settled) if settled else None,
+                tick=advance,
             )
             keep = images.policy(config.evidence, len(dataset), first[0].numel() * 4, config.seed)
             work = Work(run=run, dataset=dataset, stages=stages, searcher=searcher, keep=keep, device=device)
@@ -106,7 +114,7 @@ def _begin(
     if run.run_file.exists():
         _same(run, facts, config)
         return
-    gradients = config.attack.name != "none" and not config.attack.parametric
+    gradients = any(attack.gradients for _, attack in config.attack.stages())
     labels = torch.from_numpy(dataset.labels[: len(first)]).to(device)
     facts["bitwise"] = selftest.bitwise(passes, first, labels, gradients=gradients)
     facts["oracle"] = {"form": "as given", "precision": "float32"}

@@ -9,6 +9,19 @@ from robusteval.classifier import Classifier
 from robusteval.engine.passes import QUANTUM, Passes
 from robusteval.errors import UserError
 
+# What a user's forward raises on images that are not for it, or when it is wrong altogether.
+_RAISED_BY_NETWORKS = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    NameError,
+    OSError,
+)
+
 
 def check_answer(classifier: Classifier, passes: Passes, images: Tensor) -> None:
     """Try the model on a few images [n, C, H, W].
@@ -18,7 +31,7 @@ def check_answer(classifier: Classifier, passes: Passes, images: Tensor) -> None
     try:
         with torch.no_grad():
             answer = passes.module(images[:2].clone())
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+    except _RAISED_BY_NETWORKS as error:
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"model={classifier.name} fails on images of shape {list(images.shape[1:])} (channels, height, width): "

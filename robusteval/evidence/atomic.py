@@ -34,6 +34,16 @@ def create(path: Path, data: bytes) -> bool:
     return True
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it. Raises RobustevalError where that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RobustevalError(
+            f"the folder {path} cannot be made ({error.strerror}); mend that, or name another place by runs.dir=FOLDER"
+        ) from error
+
+
 def to_json(value: Any) -> bytes:
     """Return strict, indented JSON: floats at full precision, no NaN."""
     return (json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()

@@ -57,21 +57,26 @@ def fresh(path: Path) -> Holder | None:
     return holder if holder is not None and holder.alive(time.time()) else None
 
 
+def refuse_held(folder: Path) -> None:
+    """Raise RobustevalError naming the holder where a living process holds any lock in the folder."""
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if not path.name.startswith(".") and (holder := fresh(path)) is not None:
+            raise RobustevalError(
+                f"{folder.parent} is being run by {holder}; wait for it, or stop it and run the same command again"
+            )
+
+
 @contextlib.contextmanager
 def hold(folder: Path, name: str) -> Iterator[None]:
     """Hold the lock ``folder/name`` while the block runs.
 
     Raises RobustevalError naming the holder where any lock in the folder is held by a living process.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    atomic.make_folder(folder)
     path = folder / name
     with (folder / ".guard").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
-        for other in sorted(folder.iterdir()):
-            if not other.name.startswith(".") and (holder := fresh(other)) is not None:
-                raise RobustevalError(
-                    f"{folder.parent} is being run by {holder}; wait for it, or stop it and run the same command again"
-                )
+        refuse_held(folder)
         _beat(path)
     done = threading.Event()
     thread = threading.Thread(target=_keep_beating, args=(path, done), daemon=True)

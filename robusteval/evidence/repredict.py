@@ -54,9 +54,8 @@ def repredict(run: RunFolder, device: str) -> Repredicted:
             f"{run.path / 'config.yaml'} is not the configuration of this run: its key is {config.key}, run.json "
             f"says {run.run['key']}"
         )
-    absent = [sentence for part in (config.dataset, config.model) if (sentence := part.missing())]
-    if absent:
-        raise UserError("\n            ".join(absent) + "\n            (robusteval verify --files needs neither)")
+    if (sentence := config.dataset.missing()) is not None:
+        raise UserError(f"{sentence}; robusteval verify --files needs neither data nor model")
     classifier = config.model.load()
     dataset = config.dataset.load(classifier.preprocessing, config.seed)
     for name, met in (("model", classifier.digest), ("dataset", dataset.digest)):

@@ -41,7 +41,6 @@ def clean_table(ids: np.ndarray, labels: np.ndarray, logits: Tensor, broken: Ten
 def stage_table(board: Board, images: Tensor, ids: np.ndarray, labels: np.ndarray, entered: Sequence[int]) -> pa.Table:
     """Return the shard of a stage on a chunk: one row for each sample that entered it."""
     rows = np.asarray(entered, dtype=np.int64)
-    point, x = board.point[entered].double(), images[entered].double()
     parameter = board.parameter[entered].cpu().numpy()
     columns: dict[str, np.ndarray | pa.Array] = {
         "id": ids[rows].astype(np.int64),
@@ -49,8 +48,8 @@ def stage_table(board: Board, images: Tensor, ids: np.ndarray, labels: np.ndarra
         "nonfinite": board.nonfinite[entered].cpu().numpy(),
         "forward_passes": board.forward[entered].cpu().numpy(),
         "backward_passes": board.backward[entered].cpu().numpy(),
-        "distance_linf": geometry.length(point - x, "linf").cpu().numpy() if len(rows) else np.zeros(0),
-        "distance_l2": geometry.length(point - x, "l2").cpu().numpy() if len(rows) else np.zeros(0),
+        "distance_linf": _distance(board.point, images, entered, "linf"),
+        "distance_l2": _distance(board.point, images, entered, "l2"),
         "attack_parameter": pa.array(parameter, mask=np.isnan(parameter)),
         **Predictions.from_logits(board.logits[entered].cpu().numpy(), labels[rows]).columns("attacked"),
     }
@@ -60,3 +59,8 @@ def stage_table(board: Board, images: Tensor, ids: np.ndarray, labels: np.ndarra
         for name in SURVEY_STATISTICS:
             columns[f"survey_{name}"] = board.survey.statistics[name][entered].cpu().numpy()
     return table(columns)
+
+
+def _distance(points: Tensor, images: Tensor, rows: Sequence[int], norm: str) -> np.ndarray:
+    """Return distances [rows] in float64, image by image: a chunk of large images twice in float64 would fill memory."""
+    return np.array([float(geometry.length((points[[i]].double() - images[[i]].double()), norm)) for i in rows])

@@ -97,8 +97,9 @@ def _answer(module: nn.Module, input_size: Size) -> int:
     try:
         with torch.no_grad():
             logits = module(torch.full((2, *input_size), 0.5))
-    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    # The forward pass may be the user's own code, which may raise anything.
+    except Exception as error:
+        reason = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"
         raise UserError(f"the network does not take images of model.input_size={list(input_size)}: {reason}") from error
     if not isinstance(logits, Tensor):
         raise UserError(

@@ -20,8 +20,8 @@ def summary(directory: Path) -> Table:
 
     Raises UserError where the results of one cannot be read.
     """
-    table = Table("model", "dataset", "attack", "threat", box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("n", "clean", "robust", "95 %", "ECE", "ECE att."):
+    table = Table("model", "dataset", "attack", "threat", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in ("n", "clean", "robust", "95 %", "ECE", "attacked"):
         table.add_column(name, justify="right", no_wrap=True)
     for results in sorted(_complete(directory), key=_order):
         clean, robust = results["clean"], results["robust"]["accuracy"]

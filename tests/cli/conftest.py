@@ -46,12 +46,12 @@ def answer(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
 
 
 @pytest.fixture
-def process() -> Callable[..., Answer]:
-    """Run ``python -m robusteval`` with the arguments as a process of its own, on one thread."""
+def interpreter() -> Callable[..., Answer]:
+    """Run Python as a process of its own, on one thread, with this package in reach."""
 
     def run(*arguments: str, **environment: str) -> Answer:
         done = subprocess.run(
-            [sys.executable, "-m", "robusteval", *arguments],
+            [sys.executable, *arguments],
             capture_output=True,
             text=True,
             env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment},
@@ -59,6 +59,16 @@ def process() -> Callable[..., Answer]:
             check=False,
         )
         return Answer(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def process(interpreter: Callable[..., Answer]) -> Callable[..., Answer]:
+    """Run ``python -m robusteval`` as a process of its own."""
+
+    def run(*arguments: str, **environment: str) -> Answer:
+        return interpreter("-m", "robusteval", *arguments, **environment)
 
     return run
 

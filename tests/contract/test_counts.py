@@ -47,20 +47,23 @@ class Counting(nn.Module):
 def test_counts_are_the_rows_that_were_passed(case: Any, slots: int, stop: Any) -> None:
     if case.norm == "unbounded" and not case.attack.own_set:
         pytest.skip("an unbounded perturbation hides which sample a row belongs to")
-    n = 10
+    survey = case.attack.columns() is not None
+    if survey and (stop == "never" or slots == 16):
+        pytest.skip("a survey stops at nothing anyway, and its many passes are counted once")
+    n = 4 if survey else 10
     counting = Counting(small_convnet(), n)
     images = torch.rand(n, 2, 8, 8, generator=torch.Generator().manual_seed(4))
     for sample in range(n):
         images[sample, 1] = counting.mark(sample)
     labels = counting.network(images[:, :1]).argmax(1)
-    labels[5] = (labels[5] + 1) % 10  # wrong without an attack
+    labels[3] = (labels[3] + 1) % 10  # wrong without an attack
     eps = {"linf": 0.02, "l2": 0.15, "l1": 1.2}.get(case.norm)
     board = search(case.attack, counting, images, labels, case.within(eps), slots=slots, stop=stop)
     clean = 1  # the pass on the clean image is not the stage's, and counted elsewhere
     assert [counting.forwards[i] - clean for i in range(n)] == board.forward.tolist()
     assert [counting.backwards[i] for i in range(n)] == board.backward.tolist()
-    if stop == "first" and case.attack.columns() is None:
-        assert board.forward[5] == 0, "a sample that is wrong already is not attacked"
+    if stop == "first" and not survey:
+        assert board.forward[3] == 0, "a sample that is wrong already is not attacked"
     if case.attack.stages():
         assert board.forward.sum() > 0
 

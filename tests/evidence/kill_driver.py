@@ -52,8 +52,14 @@ def files(runs: Path) -> dict[str, str]:
     results = json.loads((folder / "results.json").read_text())
     kept = {key: value for key, value in results.items() if key not in ("provenance", "sinks")}
     kept["cost"] = {key: value for key, value in kept["cost"].items() if key.endswith("_passes")}
-    names = sorted(str(path.relative_to(folder)) for part in ("shards", "adversarials") for path in (folder / part).rglob("*.*"))
-    return {"samples": (folder / "samples.parquet").read_bytes().hex(), "results": json.dumps(kept), "names": json.dumps(names)}
+    names = sorted(
+        str(path.relative_to(folder)) for part in ("shards", "adversarials") for path in (folder / part).rglob("*.*")
+    )
+    return {
+        "samples": (folder / "samples.parquet").read_bytes().hex(),
+        "results": json.dumps(kept),
+        "names": json.dumps(names),
+    }
 
 
 def main(base: Path, kills: int, seed: int, overrides: list[str]) -> None:

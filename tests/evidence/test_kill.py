@@ -13,7 +13,11 @@ RUN = ["model=mnist_cnn_at", "dataset.n=160", "engine.chunk=32", "attack.steps=5
 
 def kill(folder: Path, kills: int, overrides: list[str]) -> dict[str, int]:
     done = subprocess.run(
-        [sys.executable, str(DRIVER), str(folder), str(kills), "1", *overrides], capture_output=True, text=True, timeout=280, check=False
+        [sys.executable, str(DRIVER), str(folder), str(kills), "1", *overrides],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
@@ -27,7 +31,9 @@ def test_twenty_kills(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "attack", [["attack=pgd", "attack.steps=5"], ["attack=solarize", "attack.mode=exhaustive", "attack.direction=below"]], ids=["pgd", "solarize"]
+    "attack",
+    [["attack=pgd", "attack.steps=5"], ["attack=solarize", "attack.mode=exhaustive", "attack.direction=below"]],
+    ids=["pgd", "solarize"],
 )
 def test_fifty_kills(tmp_path: Path, attack: list[str]) -> None:
     told = kill(tmp_path, 50, [*RUN[:3], "logger=none", *attack])

@@ -1,0 +1,268 @@
+"""The configuration files against the dataclasses that they feed, the order of precedence, and the key of a run."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import pytest
+import yaml
+
+from robusteval import registry
+from robusteval.compose import composed, sweep
+from robusteval.config import Config, build, construct
+from robusteval.errors import UserError
+from robusteval.groups import CONF, groups
+from robusteval.options import Engine, Evidence, Runs, Runtime
+from robusteval.threat import ThreatModel
+
+FILES = [(group, name) for group, names in groups().items() for name in names]
+SECTIONS = {"engine": Engine, "evidence": Evidence, "runtime": Runtime, "threat": ThreatModel}
+
+
+def configuration(*overrides: str, config_dir: Path | None = None) -> Config:
+    return build(composed(overrides, None if config_dir is None else str(config_dir)))
+
+
+def written(group: str, name: str) -> dict[str, Any]:
+    content = yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
+    return {key: value for key, value in content.items() if key != "defaults"}
+
+
+def kind_of(group: str, content: dict[str, Any]) -> type:
+    """Return the dataclass that a configuration of a group is for."""
+    if group == "attack":
+        return registry.lookup(registry.ATTACKS, "attack.method", content["method"])
+    if group == "model":
+        return registry.lookup(registry.MODELS, "model.source", content["source"])
+    if group in ("dataset", "logger"):
+        table = registry.DATASETS if group == "dataset" else registry.LOGGERS
+        return registry.lookup(table, f"{group}.name", content["name"])
+    return SECTIONS[group]
+
+
+# ---------------------------------------------------------------- files and dataclasses
+
+
+def test_everything_registered_can_be_named_and_everything_named_is_registered() -> None:
+    content = {(group, name): written(group, name) for group, name in FILES if group != "experiment"}
+    named = {group: {key: value for (g, key), value in content.items() if g == group} for group in groups()}
+    assert {value["method"] for value in named["attack"].values()} == set(registry.ATTACKS) == set(named["attack"])
+    assert {value["name"] for value in named["dataset"].values()} == set(registry.DATASETS) == set(named["dataset"])
+    assert {value["name"] for value in named["logger"].values()} == set(registry.LOGGERS) == set(named["logger"])
+    assert {value["source"] for value in named["model"].values()} == set(registry.MODELS)
+    for ready in ("resnet18", "resnet50", "vit_b_16", "convnext_base", "densenet121", "vgg16_bn", "efficientnet_lite0"):
+        assert named["model"][ready]["name"] == ready
+
+
+@pytest.mark.parametrize(("group", "name"), FILES, ids=lambda part: part)
+def test_every_file_says_what_it_is_and_composes_alone(group: str, name: str) -> None:
+    first = (CONF / group / f"{name}.yaml").read_text().splitlines()[0]
+    assert first.startswith("# ")
+    assert len(first) > 15
+    needed = ["model.name=resnet18"] if name in ("timm", "torchvision") else []
+    radius = ["threat.eps=0.5", "threat.norm=l2"] if name == "unbounded" else []  # pgd, the default, needs one
+    given = configuration(f"{group}={name}", *needed, *radius)
+    assert getattr(given, group) is not None
+
+
+@pytest.mark.parametrize(("group", "name"), [file for file in FILES if file[0] != "experiment"], ids=lambda part: part)
+def test_the_keys_and_values_of_a_file_are_those_of_its_dataclass(group: str, name: str) -> None:
+    content = written(group, name)
+    kind = kind_of(group, content)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    content.pop("method", None)
+    if content.get("name") == "???":  # which the user must give
+        content["name"] = "resnet18"
+    partly = {"evidence": {"limit"}}.get(group, set()) if name != "auto" else set()  # a size means nothing there
+    assert set(content) == set(fields) - partly
+    required = {
+        key: "x"
+        for key, field in fields.items()
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    }
+    given = construct(kind, content, group)
+    for key, field in fields.items():
+        if key in required or key in ("name", "norm", "eps", "keep"):  # what the file is there to choose
+            continue
+        assert getattr(given, key) == field.default, key
+
+
+def test_the_defaults_of_the_top_are_those_of_the_dataclasses() -> None:
+    given = configuration()
+    assert (given.runs, given.seed, given.engine, given.runtime) == (Runs(), 0, Engine(), Runtime())
+    assert given.logger.name == "wandb"
+
+
+# ---------------------------------------------------------------- precedence
+
+
+def test_an_attack_with_images_of_its_own_is_unbounded_unless_a_threat_is_named() -> None:
+    for attack in ("solarize", "none"):
+        assert configuration(f"attack={attack}").threat == ThreatModel(norm="unbounded", eps=None)
+        assert configuration("model=resnet50", f"attack={attack}").threat.norm == "unbounded"
+        assert configuration(f"attack={attack}", "threat=linf_8_255").threat == ThreatModel(norm="linf", eps=8 / 255)
+        assert configuration("threat=linf_8_255", f"attack={attack}").threat.eps == 8 / 255
+        assert configuration(f"attack={attack}", "threat.norm=l2", "threat.eps=2").threat.eps == 2
+    assert configuration("attack=pgd").threat == ThreatModel(norm="linf", eps=0.3)
+
+
+def test_a_model_brings_its_data_and_threat_unless_they_are_named() -> None:
+    given = configuration("model=resnet50")
+    assert (given.dataset.name, given.threat.eps) == ("imagenet", 4 / 255)
+    given = configuration("threat=l2_0.5", "dataset=cifar10", "model=resnet50")
+    assert (given.dataset.name, given.threat) == ("cifar10", ThreatModel(norm="l2", eps=0.5))
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """A folder of the user's, whose name no grammar would take unquoted."""
+    folder = tmp_path / "my conf, [1]=a"
+    (folder / "experiment").mkdir(parents=True)
+    (folder / "attack").mkdir()
+    (folder / "experiment" / "small.yaml").write_text(
+        "# @package _global_\n"
+        "defaults:\n"
+        "  - override /model: mnist_cnn\n"
+        "  - override /attack: solarize\n"
+        "  - override /threat: l2_0.5\n"
+        "seed: 7\n"
+        "attack: {iterations: 3}\n"
+    )
+    (folder / "attack" / "long.yaml").write_text("# PGD for long\nmethod: pgd\nsteps: 500\n")
+    return folder
+
+
+def test_command_line_before_experiment_before_attack_before_model(mine: Path) -> None:
+    given = configuration("experiment=small", config_dir=mine)
+    assert (given.seed, given.attack.name, given.model.name) == (7, "solarize", "mnist_cnn")
+    assert vars(given.attack)["iterations"] == 3
+    assert given.threat.norm == "l2"  # the experiment's, not the attack's
+    given = configuration("experiment=small", "seed=1", "attack.iterations=4", "threat=linf_0.3", config_dir=mine)
+    assert (given.seed, vars(given.attack)["iterations"], given.threat.norm) == (1, 4, "linf")
+
+
+def test_configurations_of_the_users_own(mine: Path, answer: Callable, evaluated: list[Any]) -> None:
+    assert vars(configuration("attack=long", config_dir=mine).attack)["steps"] == 500
+    assert answer("--config-dir", str(mine), "attack=long").code == 0
+    assert evaluated[0].attack.steps == 500
+    assert "did you mean 'long'" in answer("--config-dir", str(mine), "attack=lang").err
+    assert answer("attack=long").code == 2
+    assert "did you mean 'attack.steps'" in answer("--config-dir", str(mine), "attack=long", "attack.stps=1").err
+    (mine / "attack" / "broken.yaml").write_text("method: pgd\n  steps: [1\n")
+    (mine / "attack" / "foreign.yaml").write_text("_target_: os.system\ncommand: ls\n")
+    (mine / "attack" / "empty.yaml").write_text("")
+    (mine / "attack" / "list.yaml").write_text("- pgd\n")
+    for name in ("broken", "foreign", "empty", "list"):
+        given = answer("--config-dir", str(mine), f"attack={name}")
+        assert (given.code, given.err.count("\n"), given.out) == (2, 1, ""), given
+        assert name in given.err or "attack" in given.err
+    assert len(evaluated) == 1
+
+
+# ---------------------------------------------------------------- the key
+
+
+def changed(field: dataclasses.Field, hint: Any, value: Any) -> Any:
+    """Return another value that a field takes."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return changed(field, arguments[0], value)
+    if origin in (Union, UnionType):
+        return changed(field, next(part for part in arguments if part is not type(None)), value)
+    if origin is Literal:
+        return next((other for other in arguments if other != value), None)
+    if origin is tuple:
+        return {str: ("a", "b", "c")}.get(arguments[0], (3, 4, 5)[: 3 if Ellipsis in arguments else len(arguments)])
+    return {int: 17, float: 0.625, bool: value is not True, str: "other"}[hint]
+
+
+@pytest.mark.parametrize(
+    "section", ["model", "dataset", "threat", "attack", "engine", "runtime", "evidence", "logger", "runs"]
+)
+def test_the_key_follows_what_decides_the_result_and_nothing_else(section: str) -> None:
+    """Also a field that is new: it counts unless it is listed here."""
+    base = configuration("model=checkpoint", "dataset=cifar10", "attack=pgd")
+    held = getattr(base, section)
+    for field in dataclasses.fields(held):
+        other = changed(field, get_type_hints(type(held), include_extras=True)[field.name], getattr(held, field.name))
+        if other is None:
+            continue
+        copied = object.__new__(type(held))  # without the checks: some values contradict others
+        for name, value in vars(held).items():
+            object.__setattr__(copied, name, value)
+        object.__setattr__(copied, field.name, other)
+        decides = section in ("model", "dataset", "threat", "attack") or field.name in ("chunk", "stop")
+        decides &= field.name != "download"  # how the images come changes nothing
+        assert (dataclasses.replace(base, **{section: copied}).key != base.key) == decides, field.name
+
+
+def test_the_key_is_a_function_of_the_configuration_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    overrides = ["model=mnist_cnn", "attack=pgd", "attack.steps=7", "threat.eps=8/255", "dataset.n=64", "seed=3"]
+    key = configuration(*overrides).key
+    assert len(key) == 10
+    assert set(key) <= set("0123456789abcdef")
+    assert configuration(*reversed(overrides)).key == key
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ROBUSTEVAL_RUNS", str(tmp_path))
+    same = [
+        "logger=none",
+        "evidence=all",
+        "engine.slots=7",
+        "runtime.threads=1",
+        "runtime.device=cpu",
+        "runs.fresh=true",
+        "runs.dir=x",
+    ]
+    assert configuration(*overrides, *same).key == key
+    assert configuration(*overrides, "engine.chunk=256").key == key  # what it is anyway
+    for other in (
+        "seed=4",
+        "attack.steps=8",
+        "attack=fgsm",
+        "model=mnist_cnn_at",
+        "threat.eps=4/255",
+        "dataset.n=65",
+        "engine.stop=never",
+    ):
+        rest = [override for override in overrides if other != "attack=fgsm" or "attack.steps" not in override]
+        assert configuration(*rest, other).key != key
+    (tmp_path / "attack").mkdir()
+    (tmp_path / "attack" / "named.yaml").write_text("# the same by another name\nmethod: pgd\nsteps: 7\n")
+    named = ["attack=named", *(override for override in overrides if not override.startswith("attack"))]
+    assert configuration(*named, config_dir=tmp_path).key == key
+
+
+def test_the_folder_has_a_name_that_every_file_system_takes() -> None:
+    given = configuration("model=python", "model.name='" + "my net/" * 60 + "'")
+    assert len(given.folder_name) < 200
+    assert "/" not in given.folder_name
+    assert given.folder_name.endswith(given.key)
+
+
+@pytest.mark.parametrize(
+    "form", ["8/255", "'8/255'", '"8/255"', "8 / 255", "0.03137254901960784", "8e0/255.0", "+8/255"]
+)
+def test_a_radius_in_every_form(form: str) -> None:
+    assert configuration(f"threat.eps={form}").threat.eps == 8 / 255
+    assert configuration(f"threat.eps={form}").key == configuration("threat=linf_8_255").key
+    assert configuration(f"++threat.eps={form}").threat.eps == 8 / 255
+
+
+def test_fractions_inside_lists() -> None:
+    given = configuration("model=python", "model.mean=[1/2, 0.5]", "model.sd=[1/4, 1]")
+    assert (given.model.mean, given.model.sd) == ((0.5, 0.5), (0.25, 1.0))
+
+
+def test_a_sweep_is_the_product_of_its_lists_in_order() -> None:
+    assert sweep(["model=a,b", "seed=1", "attack=x,y"]) == [
+        ["model=a", "seed=1", "attack=x"],
+        ["model=a", "seed=1", "attack=y"],
+        ["model=b", "seed=1", "attack=x"],
+        ["model=b", "seed=1", "attack=y"],
+    ]
+    assert sweep(["threat.eps=range(0,3)"]) == [["threat.eps=0"], ["threat.eps=1"], ["threat.eps=2"]]
+    assert sweep(["logger.tags=[a,b]"]) == [["logger.tags=[a,b]"]]
+    with pytest.raises(UserError, match="no values"):
+        sweep(["seed=range(3,3)"])

@@ -1,0 +1,124 @@
+"""Padding, logits and gradients of passes, against the network called by hand."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from robusteval.attacks.base import Query
+from robusteval.closed_form import small_convnet
+from robusteval.engine.passes import QUANTUM, Passes, padded
+from robusteval.engine.selftest import bitwise, check_answer
+from robusteval.errors import UserError
+
+
+class Recorder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+        self.network = small_convnet()
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.sizes.append(len(images))
+        return self.network(images)
+
+
+def images(n: int) -> Tensor:
+    return torch.rand(n, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("n", [1, 15, 16, 17, 32])
+def test_padding_repeats_the_first_row_and_never_shares_memory(n: int) -> None:
+    points = images(n)
+    wide = padded(points)
+    assert len(wide) % QUANTUM == 0
+    assert len(wide) - n < QUANTUM
+    assert torch.equal(wide[:n], points)
+    assert all(torch.equal(row, points[0]) for row in wide[n:])
+    wide.zero_()
+    assert points.sum() > 0
+
+
+@pytest.mark.parametrize("n", [1, 16, 40, 70])
+def test_every_physical_batch_is_a_multiple_of_16_and_at_most_the_batch(n: int) -> None:
+    recorder = Recorder().eval()
+    passes = Passes(module=recorder, batch=32)
+    logits = passes.logits(images(n))
+    assert logits.shape == (n, 10)
+    assert all(size % QUANTUM == 0 and size <= 32 for size in recorder.sizes)
+    assert sum(recorder.sizes) == -(-n // QUANTUM) * QUANTUM
+    with torch.no_grad():
+        assert torch.allclose(logits, recorder.network(images(n)), atol=1e-5)
+    passes.ask(Query(points=images(min(n, 32)), loss=lambda logits: logits[:, 0]))
+    assert recorder.sizes[-1] % QUANTUM == 0
+
+
+@pytest.mark.parametrize("n", [1, 7, 16])
+def test_gradient_is_that_of_each_row_alone(n: int) -> None:
+    module = small_convnet()
+    weights = torch.arange(1.0, n + 1)
+    answer = Passes(module=module, batch=16).ask(Query(points=images(n), loss=lambda z: weights * z[:, 3] ** 2))
+    points = images(n).requires_grad_()
+    for row in range(n):
+        logits = module(points[row : row + 1])
+        (gradient,) = torch.autograd.grad((row + 1.0) * logits[0, 3] ** 2, points)
+        assert torch.allclose(answer.slope[row], gradient[row], atol=1e-4, rtol=1e-4)
+        assert answer.loss is not None
+        assert answer.loss[row] == pytest.approx(float((row + 1.0) * logits[0, 3].detach() ** 2), rel=1e-4)
+    assert not answer.logits.requires_grad
+
+
+def test_half_precision_logits_arrive_in_float32() -> None:
+    class Half(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images.flatten(1)[:, :4].half()
+
+    passes = Passes(module=Half(), batch=16)
+    assert passes.logits(images(3)).dtype == torch.float32
+    assert passes.ask(Query(points=images(3), loss=lambda z: z.sum(1))).slope.dtype == torch.float32
+
+
+def test_an_answer_without_a_gradient_has_no_slope() -> None:
+    answer = Passes(module=small_convnet(), batch=16).ask(Query(points=images(2)))
+    with pytest.raises(LookupError):
+        _ = answer.slope
+
+
+class PerBatch(nn.Module):
+    """A network whose rows depend on the size of their batch."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1)[:, :4] * (1 + 1e-3 * len(images))
+
+
+def test_the_selftest_tells_networks_whose_rows_depend_on_the_batch() -> None:
+    labels = torch.zeros(32, dtype=torch.long)
+    for gradients in (False, True):
+        assert bitwise(Passes(module=small_convnet(), batch=48), images(32), labels, gradients=gradients)
+        assert not bitwise(Passes(module=PerBatch(), batch=48), images(32), labels, gradients=gradients)
+
+
+def answer_of(forward: object) -> None:
+    from robusteval.classifier import Classifier
+
+    class Model(nn.Module):
+        def forward(self, images: Tensor) -> object:
+            return forward(images)  # pyright: ignore[reportCallIssue]
+
+    classifier = Classifier(module=Model(), name="mine", source="test", classes=10)
+    check_answer(classifier, Passes(module=classifier.module, batch=16), images(4))
+
+
+def test_a_model_that_answers_anything_but_logits_is_refused() -> None:
+    wrong = [
+        lambda x: (torch.zeros(len(x), 10),),
+        lambda x: torch.zeros(len(x), 9),
+        lambda x: torch.zeros(len(x), 10, dtype=torch.long),
+        lambda x: torch.zeros(len(x), 10, 1),
+        lambda x: nn.Linear(3, 10)(x.flatten(1)),
+        lambda x: {}["logits"],
+        lambda x: x.no_such_method(),
+    ]
+    for forward in wrong:
+        with pytest.raises(UserError, match="model=mine"):
+            answer_of(forward)
+    answer_of(lambda x: torch.zeros(len(x), 10))

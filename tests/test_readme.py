@@ -1,0 +1,91 @@
+"""Every command of the README, run as a newcomer would, on few images."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+COMMANDS = [line for block in BLOCKS for line in block.splitlines()]
+FILES = dict(re.findall(r"^`(\w+\.py)`\n\n```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL))
+
+# These two are what runs this test, and what CI runs besides it.
+MAKE = {"make demo", "make test"}
+
+
+def needs_imagenet(command: str) -> bool:
+    """Return whether a command must say that ImageNet is missing; tests/cli runs one whole on a folder of pictures."""
+    named = command.partition("model=")[2].split(" ")[0]
+    return named in ("resnet50", "timm") and "dataset=" not in command
+
+
+def few(command: str) -> str:
+    """Return the command on few images and in few steps: what is tested is that it works, not its figures."""
+    if not command.startswith("python -m robusteval"):
+        return command
+    images = 2 if "efficientnet" in command else 20
+    steps = (
+        " attack.steps=3" if "attack=pgd" in command and "," not in command and "attack.steps" not in command else ""
+    )
+    return command + ("" if "dataset.n=" in command else f" dataset.n={images}") + steps
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a newcomer's folder with the files that the README shows."""
+    folder = tmp_path_factory.mktemp("newcomer")
+    for name, text in FILES.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+def run(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    words = shlex.split(command)
+    if "RUN" in words:
+        (newest, *_) = sorted(
+            (folder / "runs").glob("*/results.json"), key=lambda path: path.stat().st_mtime, reverse=True
+        )
+        words[words.index("RUN")] = str(newest.parent)
+    if words[0] == "robusteval":
+        words = ["python", "-m", *words]
+    environment = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("IMAGENET_ROOT", "ROBUSTEVAL_RUNS", "WANDB_API_KEY")
+    }
+    environment |= {"HOME": str(folder), "TORCH_HOME": str(folder / "torch"), "WANDB_MODE": "offline"}
+    root = str(Path(__file__).parent.parent)
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    return subprocess.run(
+        [sys.executable, *words[1:]],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+
+
+def test_the_blocks_are_there() -> None:
+    assert set(COMMANDS) >= MAKE
+    assert set(FILES) == {"mynet.py", "myimages.py", "mycheckpoint.py"}
+    assert all(len([line for line in text.splitlines() if line.strip()]) <= 5 for text in FILES.values())
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command not in MAKE])
+def test_command(command: str, folder: Path) -> None:
+    done = run(few(command), folder)
+    if needs_imagenet(command):
+        assert done.returncode == 2, done.stderr
+        assert "IMAGENET_ROOT" in done.stderr
+        assert "Traceback" not in done.stderr
+        return
+    assert done.returncode == 0, done.stdout + done.stderr
+    if command.startswith("python -m robusteval"):
+        assert (folder / done.stdout.splitlines()[-1] / "results.json").is_file()

@@ -1,0 +1,44 @@
+"""``robusteval selftest``: all proofs hold, and a weakened or proofless attack is caught."""
+
+import pytest
+import torch
+
+from robusteval import registry, selftest
+from robusteval.attacks import fgsm, noise, solarize
+
+
+def test_all_proofs_hold_and_every_attack_has_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert selftest.main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.startswith("ok") for line in lines[:-1])
+    assert {line.split()[1] for line in lines[:-1]} == set(registry.ATTACKS)
+
+
+def failed(capsys: pytest.CaptureFixture[str]) -> set[str]:
+    assert selftest.main([]) == 1
+    return {line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("FAIL")}
+
+
+def test_an_attack_without_a_proof_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(selftest, "_OTHERS", {"none": (), "noise": ()})
+    assert failed(capsys) == {"solarize"}
+
+
+def test_a_weakened_attack_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    start, turn, steepest = noise.uniform_in_ball, solarize.solarize, fgsm.steepest
+    monkeypatch.setattr(noise, "uniform_in_ball", lambda job: job.x + 0.9 * (start(job) - job.x))
+    monkeypatch.setattr(solarize, "solarize", lambda x, threshold, direction: turn(x, threshold + 0.004, direction))
+    monkeypatch.setattr(fgsm, "steepest", lambda gradient, norm: 0.97 * steepest(gradient, norm))
+    assert failed(capsys) == {"noise", "solarize", "fgsm"}
+
+
+def test_noise_that_leaves_the_ball_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    start = noise.uniform_in_ball
+
+    def outside(job: object) -> torch.Tensor:
+        points = start(job)  # pyright: ignore[reportArgumentType]
+        points[::50, ..., -1] = 1.1
+        return points
+
+    monkeypatch.setattr(noise, "uniform_in_ball", outside)
+    assert failed(capsys) == {"noise"}
