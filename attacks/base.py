@@ -41,6 +41,13 @@ class Answer:
     gradient: Tensor | None = None
 
     @property
+    def value(self) -> Tensor:
+        """The values of the loss, for an attack that asked for one."""
+        if self.loss is None:
+            raise LookupError("the query named no loss")
+        return self.loss
+
+    @property
     def slope(self) -> Tensor:
         """The gradient, for an attack that asked for one."""
         if self.gradient is None:
@@ -62,6 +69,7 @@ class Job:
 
     ``logits`` are those of the clean image. ``lo`` and ``hi`` are the box, the region and (Linf) the ball together:
     Linf projection is ``clamp(lo, hi)``. ``eps`` [slots] is the radius in ``norm``, infinite where unbounded.
+    An attack that keeps the nearest adversarial gets neither ball nor radius.
     """
 
     x: Tensor
@@ -103,6 +111,9 @@ class Attack:
 
     ``norms``     norms whose ball it searches; ``unbounded`` means the box alone.
     ``optimum``   whether it reaches the optimum of a linear model (the contract test holds it to that).
+    ``keeps``     ``first`` success, which ends the search of a sample, or the ``nearest`` adversarial of the whole
+                  search, inside the ball or not: a minimum-norm attack. Its jobs know no ball: ``lo`` and ``hi`` are
+                  the box (and region), ``eps`` is infinite.
     ``invariant`` whether its result is independent of batch, order and neighbours.
     ``gradients`` whether it asks for gradients of the loss.
     ``own_set``   whether it defines its own set of images, so that no norm bounds it by default.
@@ -114,6 +125,7 @@ class Attack:
     version: ClassVar[int] = 1
     norms: ClassVar[frozenset[str]]
     optimum: ClassVar[bool] = False
+    keeps: ClassVar[Literal["first", "nearest"]] = "first"
     invariant: ClassVar[bool] = True
     own_set: ClassVar[bool] = False
     gradients: ClassVar[bool] = False

@@ -7,6 +7,7 @@ from robusteval.attacks.base import rows
 
 # A radius arrives rounded to float32, which may be longer than what the engine measures against.
 _INWARD = 1 - 1e-7
+_SWEEPS = 100  # of a root search that needs about ten
 _TINY = torch.finfo(torch.float32).tiny
 
 
@@ -21,11 +22,18 @@ def length(d: Tensor, norm: str) -> Tensor:
     return total[: len(flat)].to(d.dtype)
 
 
+def total(values: Tensor) -> Tensor:
+    """Return the sum of each row, [slots], with bits that do not depend on the row's company."""
+    flat = values.flatten(1)
+    several = flat.expand(2, -1) if len(flat) == 1 else flat
+    return several.sum(1)[: len(flat)]
+
+
 def project(points: Tensor, x: Tensor, lo: Tensor, hi: Tensor, eps: Tensor, norm: str) -> Tensor:
     """Bring points into the threat model around ``x``: inside in float64 arithmetic, not just nearly.
 
-    Linf and unbounded: exact, since lo and hi hold the ball. L2: scaled to the sphere, then clamped to the box, which only
-    shortens. L1: soft threshold (Duchi et al. 2008, https://doi.org/10.1145/1390156.1390191), then clamped.
+    Linf and unbounded: exact, since lo and hi hold the ball. L2: scaled to the sphere, then clamped to the box, which
+    only shortens. L1: soft threshold (Duchi et al. 2008, https://doi.org/10.1145/1390156.1390191), then clamped.
     """
     if norm in ("linf", "unbounded"):
         return points.clamp(lo, hi)
@@ -37,6 +45,43 @@ def project(points: Tensor, x: Tensor, lo: Tensor, hi: Tensor, eps: Tensor, norm
     else:
         raise ValueError(f"no projection for norm {norm!r}")
     return _added(x, d, eps.double() * _INWARD, norm).clamp(lo, hi)
+
+
+def project_l1_in_box(points: Tensor, x: Tensor, lo: Tensor, hi: Tensor, eps: Tensor) -> Tensor:
+    """Return the nearest point of the L1 ball around ``x`` and the box together: inside in float64 arithmetic.
+
+    Each perturbation keeps its sign and gets the size min(room, (|d| - t)+), the room being what the box leaves, with
+    the least t >= 0 for which the sizes add up to at most eps (Croce & Hein 2021, https://arxiv.org/abs/2103.01208,
+    proposition 2.1). Their sum falls with t and is linear by pieces: Newton's method, kept within a bracket.
+    """
+    d, radius = points - x, eps * _INWARD
+    room = torch.where(d > 0, hi - x, x - lo).flatten(1)
+    size = d.abs().flatten(1)
+    t = torch.zeros_like(radius)
+    low, high = t, size.amax(1)
+    for _ in range(_SWEEPS):
+        rest = size - t[:, None]
+        excess = total(rest.clamp(min=0).minimum(room)) - radius
+        low, high = torch.where(excess > 0, t, low), torch.where(excess > 0, high, t)
+        newton = t + excess / ((rest > 0) & (rest < room)).sum(1)
+        following = torch.where((newton > low) & (newton < high), newton, (low + high) / 2)
+        # A row at its end stays there, so that it does not matter how long its neighbours take.
+        ended = ((t == 0) & (excess <= 0)) | (excess.abs() <= 1e-7 * radius) | (high - low <= 1e-7 * high)
+        if ended.all():
+            break
+        t = torch.where(ended, t, following)
+    kept = d.sign() * (size - t[:, None]).clamp(min=0).minimum(room).view_as(d)
+    return _added(x, kept, eps.double() * _INWARD, "l1").clamp(lo, hi)
+
+
+def sparse_sign(gradient: Tensor, density: Tensor) -> Tensor:
+    """Return the signs of each row's largest entries, a share ``density`` [slots] of all, over their number."""
+    size = gradient.abs().flatten(1)
+    n = size.shape[1]
+    smaller = ((1 - density) * n).clamp(0, n - 1).long()
+    least = size.sort(1).values.gather(1, smaller[:, None])
+    signs = gradient.flatten(1).sign() * (size >= least)
+    return (signs / signs.abs().sum(1, keepdim=True).clamp(min=1)).view_as(gradient)
 
 
 def _added(x: Tensor, d: Tensor, radius: Tensor, norm: str) -> Tensor:

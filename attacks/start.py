@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from robusteval.attacks.base import Job, rows
-from robusteval.attacks.geometry import length, project
+from robusteval.attacks.geometry import length, project, project_l1_in_box
 
 
 def uniform_in_ball(job: Job) -> Tensor:
@@ -27,3 +27,17 @@ def uniform_in_ball(job: Job) -> Tensor:
         last = -torch.log1p(-job.draw((1,), step=2))[:, 0]
         d = torch.where(sign, -size, size) * rows(job.eps / (length(size, "l1") + last), x)
     return project(x + d, x, job.lo, job.hi, job.eps, job.norm)
+
+
+def noise_of_length(job: Job, radius: Tensor) -> Tensor:
+    """Return points [slots, ...] at distance ``radius`` [slots] of the image, brought into the box: where APGD starts.
+
+    Linf: uniform numbers, scaled. L2: normal ones, scaled. L1: standard normal ones, brought onto ball and box by the
+    nearest point, which makes them sparse.
+    """
+    x, shape = job.x, tuple(job.x.shape[1:])
+    if job.norm == "l1":
+        return project_l1_in_box(x + job.draw(shape, kind="normal"), x, job.lo, job.hi, radius)
+    d = 2 * job.draw(shape) - 1 if job.norm == "linf" else job.draw(shape, kind="normal")
+    d = d * rows(radius / length(d, job.norm).clamp(min=1e-12), d)
+    return project(x + d, x, job.lo, job.hi, radius, job.norm)

@@ -41,6 +41,8 @@ def run(arguments: Sequence[str]) -> int:
     except OSError as error:  # a full disk, a folder that may not be written: nobody is helped by a traceback
         code = UserError.exit_code if error.errno in _WRONG_PATH else RobustevalError.exit_code
         return _told(error, f"{error.filename or 'file'}: {error.strerror or error}", code)
+    except MemoryError as error:
+        return _told(error, f"not enough memory ({error}); ask for less", RobustevalError.exit_code)
     except SystemExit as left:  # argparse has answered
         return left.code if isinstance(left.code, int) else 0
     except Interrupted as interrupted:

@@ -151,6 +151,11 @@ def build(composed: Mapping[str, Any]) -> Config:
             f"attack={config.attack.name} does not search threat.norm={config.threat.norm}; it takes "
             f"{', '.join(sorted(config.attack.norms))}"
         )
+    if config.attack.keeps == "nearest" and config.threat.goal != "top1":
+        raise UserError(
+            f"attack={config.attack.name} looks for the nearest image with another prediction, so it takes no "
+            f"threat.goal={config.threat.goal}; use threat.goal=top1 or another attack"
+        )
     return config
 
 

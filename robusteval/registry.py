@@ -11,10 +11,16 @@ from robusteval.errors import UserError, did_you_mean
 ATTACKS = MappingProxyType(
     {
         "none": "robusteval.attacks.none:NoAttack",
+        "apgd": "robusteval.attacks.apgd:APGD",
+        "fab": "robusteval.attacks.fab:FAB",
+        "cw": "robusteval.attacks.cw:CW",
         "noise": "robusteval.attacks.noise:Noise",
         "fgsm": "robusteval.attacks.fgsm:FGSM",
+        "fmn": "robusteval.attacks.fmn:FMN",
         "pgd": "robusteval.attacks.pgd:PGD",
+        "mifgsm": "robusteval.attacks.mifgsm:MIFGSM",
         "solarize": "robusteval.attacks.solarize:Solarize",
+        "square": "robusteval.attacks.square:Square",
     }
 )
 

@@ -41,13 +41,17 @@ class ThreatModel:
         """The radius as a number: infinite where unbounded."""
         return float("inf") if self.eps is None else self.eps
 
+    def box(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return float32 (lo, hi) of shape ``x``: how far a picture may go where no ball holds it."""
+        return torch.zeros_like(x), torch.ones_like(x)
+
     def bounds(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return float32 (lo, hi) of shape ``x``: the box, and for Linf the ball, rounded inward.
 
         Rounded so that any point between them is inside in float64 arithmetic, not just nearly.
         """
         if self.norm != "linf":
-            return torch.zeros_like(x), torch.ones_like(x)
+            return self.box(x)
         exact = x.double()
         lo, hi = (exact - self.radius).clamp(min=0).float(), (exact + self.radius).clamp(max=1).float()
         up, down = torch.full_like(x, torch.inf), torch.full_like(x, -torch.inf)
@@ -65,11 +69,14 @@ class ThreatModel:
         """Return the distance [n] of points from ``x`` in float64: in the norm of the ball, Linf where unbounded."""
         return geometry.length(points.double() - x.double(), "linf" if self.norm == "unbounded" else self.norm)
 
+    def in_box(self, points: Tensor) -> Tensor:
+        """Return whether each point [n] is finite and in the box."""
+        flat = points.flatten(1)
+        return ((flat >= 0) & (flat <= 1)).all(1)
+
     def contains(self, points: Tensor, x: Tensor) -> Tensor:
         """Return whether each point [n] is finite, in the box and in the ball, measured in float64 without slack."""
-        flat = points.flatten(1)
-        inside = ((flat >= 0) & (flat <= 1)).all(1)
-        return inside & (self.distance(points, x) <= self.radius)
+        return self.in_box(points) & (self.distance(points, x) <= self.radius)
 
     def broken(self, logits: Tensor, y: Tensor) -> Tensor:
         """Return whether each row of logits [n, classes] misses the goal.

@@ -13,7 +13,7 @@ Check = dict[str, str]
 
 def checks(run: RunFolder, samples: pa.Table) -> list[Check]:
     """Return {id, verdict, summary} of every check; the verdict is pass, warn, fail or skipped."""
-    return [nonfinite(samples), confirmed(run), bitwise(run.run), *grid(run)]
+    return [nonfinite(samples), confirmed(run), deterministic(run.run), bitwise(run.run), *grid(run)]
 
 
 def nonfinite(samples: pa.Table) -> Check:
@@ -44,6 +44,18 @@ def confirmed(run: RunFolder) -> Check:
         f"{rejected} claims did not hold when the model predicted the same point again: it is randomised or depends "
         "on the batch, "
         "so attacks are judged too weak; make its forward pass deterministic",
+    )
+
+
+def deterministic(run: dict[str, Any]) -> Check:
+    """Whether the model gives the same images the same logits."""
+    if run["deterministic"]:
+        return _check("deterministic", "pass", "the same images got the same logits twice")
+    return _check(
+        "deterministic",
+        "fail",
+        "the model is randomised: the same images got other logits the second time, so one prediction decides nothing "
+        "and gradients mislead; switch the randomness off, this number is not a robust accuracy",
     )
 
 

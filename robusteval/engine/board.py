@@ -14,9 +14,13 @@ SURVEY_STATISTICS = ("confidence", "label_logit", "logsumexp", "sum_p2", "entrop
 
 @dataclass(kw_only=True)
 class Survey:
-    """Answers for every (sample, parameter): [n, columns] each; statistics of the softmax in float32."""
+    """Answers for every (sample, parameter): [n, columns] each; statistics of the softmax in float32.
+
+    ``broken`` says missed and inside the threat model, ``inside`` the latter alone.
+    """
 
     prediction: Tensor
+    inside: Tensor
     broken: Tensor
     statistics: dict[str, Tensor]
 
@@ -24,12 +28,15 @@ class Survey:
     def of(cls, n: int, columns: int, device: torch.device) -> "Survey":
         return cls(
             prediction=torch.zeros(n, columns, dtype=torch.int32, device=device),
+            inside=torch.zeros(n, columns, dtype=torch.bool, device=device),
             broken=torch.zeros(n, columns, dtype=torch.bool, device=device),
             statistics={name: torch.full((n, columns), torch.nan, device=device) for name in SURVEY_STATISTICS},
         )
 
-    def note(self, positions: Tensor, query: Query, logits: Tensor, y: Tensor, x: Tensor, broken: Tensor) -> None:
-        """Write one answer a row; ``broken`` [slots] already says missed and inside the threat."""
+    def note(
+        self, positions: Tensor, query: Query, logits: Tensor, y: Tensor, x: Tensor, missed: Tensor, inside: Tensor
+    ) -> None:
+        """Write one answer a row; ``missed`` and ``inside`` [slots] say whether it missed, and is in the threat."""
         if query.column is None:
             raise LookupError("a survey's query names its column")
         at = (positions, query.column)
@@ -45,7 +52,8 @@ class Survey:
             "l2": geometry.length(query.points - x, "l2"),
         }
         self.prediction[at] = logits.argmax(1).int()
-        self.broken[at] = broken
+        self.inside[at] = inside
+        self.broken[at] = missed & inside
         unusable = ~logits.isfinite().all(1)
         for name, value in values.items():
             softmax = name not in ("linf", "l2")
@@ -56,16 +64,18 @@ class Survey:
 class Board:
     """Per-sample results, first dimension the position in the chunk.
 
-    ``point`` is the kept image: the first success, or the point of highest cross-entropy, at first the clean image;
-    ``loss`` its cross-entropy; ``parameter`` the number behind it (NaN: none). ``broken`` holds from the start for
-    samples that are wrong without an attack. ``forward`` and ``backward`` count passes. ``rejected`` counts claims that
-    the verifier did not confirm.
+    ``point`` is the kept image: the first success, the point of highest cross-entropy or the nearest adversarial, at
+    first the clean image; ``loss`` its cross-entropy; ``parameter`` the number behind it (NaN: none). ``distance``
+    (float64; None unless the nearest is kept) is how near that is: infinite before one is found. ``broken`` holds from
+    the start for samples that are wrong without an attack. ``forward`` and ``backward`` count passes.
+    ``rejected`` counts claims that the verifier did not confirm.
     """
 
     point: Tensor
     logits: Tensor
     loss: Tensor
     parameter: Tensor
+    distance: Tensor | None
     broken: Tensor
     nonfinite: Tensor
     forward: Tensor
@@ -75,15 +85,19 @@ class Board:
     rejected: int = field(default=0)
 
     @classmethod
-    def of(cls, images: Tensor, labels: Tensor, logits: Tensor, threat: ThreatModel, columns: int) -> "Board":
+    def of(
+        cls, images: Tensor, labels: Tensor, logits: Tensor, threat: ThreatModel, columns: int, *, nearest: bool = False
+    ) -> "Board":
         n, device = len(images), images.device
         zeros = torch.zeros(n, dtype=torch.long, device=device)
+        broken = threat.broken(logits, labels)
         return cls(
             point=images.clone(),
             logits=logits.clone(),
             loss=losses.cross_entropy(logits, labels).nan_to_num(nan=torch.inf),
             parameter=torch.full((n,), torch.nan, dtype=torch.float64, device=device),
-            broken=threat.broken(logits, labels),
+            distance=torch.where(broken, 0, torch.inf).double() if nearest else None,
+            broken=broken,
             nonfinite=torch.zeros(n, dtype=torch.bool, device=device),
             forward=zeros.clone(),
             backward=zeros.clone(),
@@ -104,7 +118,8 @@ class Board:
         loss: Tensor,
         parameter: Tensor | None,
         *,
-        success: bool,
+        success: bool | Tensor,
+        distance: Tensor | None = None,
     ) -> None:
         """Make ``points`` the kept ones of the samples at ``positions``."""
         self.point[positions] = points
@@ -113,5 +128,6 @@ class Board:
         self.moved[positions] = True
         if parameter is not None:
             self.parameter[positions] = parameter.double()
-        if success:
-            self.broken[positions] = True
+        if self.distance is not None and distance is not None:
+            self.distance[positions] = distance
+        self.broken[positions] |= success

@@ -5,8 +5,10 @@ pass is padded to a multiple of 16 (spare rows repeat the first one and are not 
 """
 
 import contextlib
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,20 @@ from robusteval.attacks.base import Answer, Query
 from robusteval.errors import UserError
 
 QUANTUM = 16
+
+# What a user's forward or backward may raise when it is wrong; SystemExit, since a network may not end the evaluation.
+RAISED_BY_NETWORKS = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    NameError,
+    OSError,
+    SystemExit,
+)
 
 
 @contextlib.contextmanager
@@ -62,27 +78,49 @@ class Passes:
     def logits(self, points: Tensor) -> Tensor:
         """Return float32 logits [n, classes] of points [n, C, H, W]."""
         with torch.no_grad():
-            parts = [self.module(padded(part))[: len(part)] for part in points.split(self.batch)]
+            parts = [self._forward(padded(part))[: len(part)] for part in points.split(self.batch)]
         return torch.cat(parts).float()
 
     def ask(self, query: Query) -> Answer:
         """Answer an attack's query. A gradient entry that is not finite comes back as it is.
 
-        Raises UserError where a gradient is wanted and the logits do not depend differentiably on the image.
+        Raises UserError where the network fails, or where a gradient is wanted and the logits do not depend
+        differentiably on the image.
         """
         if query.loss is None:
             return Answer(logits=self.logits(query.points))
         points = padded(query.points.detach()).requires_grad_()
         with torch.enable_grad():
             # A copy, not the leaf itself: a network may work on its input in place.
-            logits = self.module(points.clone())[: len(query.points)].float()
+            logits = self._forward(points.clone())[: len(query.points)].float()
             loss = query.loss(logits)
             if not loss.requires_grad:
                 raise UserError(_NO_GRADIENT)
-            (gradient,) = torch.autograd.grad(loss.sum(), points, allow_unused=True)
+            try:
+                (gradient,) = torch.autograd.grad(loss.sum(), points, allow_unused=True)
+            except RAISED_BY_NETWORKS as error:
+                raise UserError(_failed("backward", error)) from error
         if gradient is None:
             raise UserError(_NO_GRADIENT)
         return Answer(logits=logits.detach(), loss=loss.detach(), gradient=gradient[: len(query.points)])
+
+    def _forward(self, points: Tensor) -> Tensor:
+        try:
+            return self.module(points)
+        except RAISED_BY_NETWORKS as error:
+            raise UserError(_failed("forward", error)) from error
+
+
+def _failed(direction: str, error: BaseException) -> str:
+    """Return one sentence: what the network raised, and where."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return f"the device has not enough memory for a {direction} pass; set engine.slots to fewer, such as {QUANTUM}"
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    reason = (str(error).strip().splitlines() or [""])[0][:200]
+    return (
+        f"the model's {direction} pass raised {type(error).__name__}: {reason} ({Path(frame.filename).name}, line "
+        f"{frame.lineno}); mend the network, then run the same command to go on (ROBUSTEVAL_DEBUG=1 shows all of it)"
+    )
 
 
 _NO_GRADIENT = (

@@ -16,17 +16,18 @@ from robusteval.datasets.base import Dataset
 from robusteval.datasets.checks import check
 from robusteval.engine import selftest
 from robusteval.engine.passes import QUANTUM, Passes, frozen
-from robusteval.engine.search import Searcher
+from robusteval.engine.search import Searcher, point_of
 from robusteval.engine.signals import interruptible
 from robusteval.engine.units import Work
 from robusteval.errors import UserError
-from robusteval.evidence import atomic, derive, images, lock
+from robusteval.evidence import atomic, derive, files, images, lock
 from robusteval.evidence.folder import CLEAN, RunFolder, write_json
 from robusteval.provenance import provenance
 from robusteval.report.console import show
 from robusteval.report.examples import examples
 from robusteval.report.figures import draw
 from robusteval.report.progress import progress
+from robusteval.sinks.options import NoLogger
 from robusteval.sinks.push import prepare, push
 
 # The order of evidence kept: a finished run serves whoever asks for no more than it holds.
@@ -41,9 +42,12 @@ def evaluate(config: Config, command: Sequence[str]) -> Path:
     run = RunFolder(Path(config.runs.dir) / config.folder_name)
     if run.complete and run.samples_file.is_file() and run.figures.is_dir() and not config.runs.fresh:
         _serves(run, config)
+        if not isinstance(config.logger, NoLogger) and not run.results()["sinks"]:
+            push(config.logger, run.path)  # a run that was interrupted there, or made without
         show(run.results(), run.path)
         return run.path
     refuse_missing(config)
+    atomic.make_folder(Path(config.runs.dir))  # before weights are loaded for nothing
     prepare(config.logger)
     with interruptible():
         classifier = config.model.load()
@@ -116,6 +120,7 @@ def _begin(
         return
     gradients = any(attack.gradients for _, attack in config.attack.stages())
     labels = torch.from_numpy(dataset.labels[: len(first)]).to(device)
+    facts["deterministic"] = selftest.deterministic(passes, first)
     facts["bitwise"] = selftest.bitwise(passes, first, labels, gradients=gradients)
     facts["oracle"] = {"form": "as given", "precision": "float32"}
     facts["provenance"] = provenance(command, device)
@@ -141,11 +146,13 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
         "key": config.key,
         "fingerprint": hashlib.sha256(canonical.encode()).hexdigest()[:16],
         "digests": digests,
+        "files": files.digests(config.plain()),
         "plan": {
             "n": len(dataset),
             "chunk": config.chunk,
             "chunks": -(-len(dataset) // config.chunk),
             "stages": [CLEAN, *(name for name, _ in config.attack.stages())],
+            "point": point_of(config.attack, config.engine.stop),
             **({} if survey is None else {"survey": survey}),
         },
         "model": {
@@ -175,6 +182,11 @@ def _same(run: RunFolder, facts: dict[str, Any], config: Config) -> None:
 
 
 def _serves(run: RunFolder, config: Config) -> None:
+    for key in files.changed(run.run["files"], files.digests(config.plain())):
+        raise UserError(
+            f"{run.path}: the file that {key} names changed since this run began; runs.fresh=true sets it aside and "
+            "starts anew"
+        )
     kept = run.run["evidence"]
     if _KEPT.index(config.evidence.keep) > _KEPT.index(kept):
         raise UserError(

@@ -21,6 +21,14 @@ from robusteval.engine.queue import Queue, Ticket
 from robusteval.threat import ThreatModel
 
 Stop = Literal["first", "never"]
+Point = Literal["first_success", "max_loss", "nearest"]
+
+
+def point_of(attack: Attack, stop: Stop) -> Point:
+    """Return which point of a sample is kept: as ``stop`` says, but a minimum-norm attack's nearest in any case."""
+    if attack.keeps == "nearest":
+        return "nearest"
+    return "max_loss" if stop == "never" or attack.columns() is not None else "first_success"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,19 +60,25 @@ class Searcher:
     def run(self, attack: Attack, stage: str, chunk: Chunk, order: Sequence[int]) -> Board:
         """Attack the samples at positions ``order`` of the chunk, in that order, and return what came of all."""
         columns = attack.columns()
+        point = point_of(attack, self.stop)
         board = Board.of(
-            chunk.images, chunk.labels, chunk.logits, self.threat, columns=0 if columns is None else len(columns)
+            chunk.images,
+            chunk.labels,
+            chunk.logits,
+            self.threat,
+            columns=0 if columns is None else len(columns),
+            nearest=point == "nearest",
         )
         # A survey answers for every parameter, so it is asked of the model as given and stops at nothing.
-        oracle, stop = (self.oracle, self.stop) if columns is None else (self.verifier, "never")
+        oracle = self.oracle if columns is None else self.verifier
         targets = attack.targets(chunk.logits.shape[1])
         queue = Queue(order, attack.restarts() * targets)
         tickets = queue.take(self.slots)
-        state = attack.start(self._job(stage, chunk, queue, tickets, attack.restarts())) if tickets else State()
+        state = attack.start(self._job(attack, stage, chunk, queue, tickets)) if tickets else State()
         while tickets:
             positions = torch.tensor([queue.position(ticket) for ticket in tickets], device=chunk.images.device)
-            done = self._iterate(attack, state, chunk, board, positions, oracle, stop)
-            settled = board.broken[positions] & (stop == "first")
+            done = self._iterate(attack, state, chunk, board, positions, oracle, point)
+            settled = board.broken[positions] & (point == "first_success")
             leaving = (done | settled).nonzero()[:, 0].tolist()
             if not leaving:
                 self.tick(0)
@@ -78,7 +92,7 @@ class Searcher:
             if fresh:
                 state.fill(
                     torch.tensor(leaving[: len(fresh)], device=chunk.images.device),
-                    attack.start(self._job(stage, chunk, queue, fresh, attack.restarts())),
+                    attack.start(self._job(attack, stage, chunk, queue, fresh)),
                 )
                 for slot, ticket in zip(leaving, fresh, strict=False):
                     tickets[slot] = ticket
@@ -86,7 +100,7 @@ class Searcher:
                 kept = [slot for slot in range(len(tickets)) if slot not in empty]
                 state.keep(torch.tensor(kept, dtype=torch.long, device=chunk.images.device))
                 tickets = [tickets[slot] for slot in kept]
-        if oracle is not self.verifier:
+        if oracle is not self.verifier and point != "nearest":
             self._confirm(chunk, board)
         return board
 
@@ -100,13 +114,16 @@ class Searcher:
         board.logits[unseen] = logits
         board.broken[unseen] = self.threat.broken(logits, chunk.labels[unseen])
 
-    def _job(self, stage: str, chunk: Chunk, queue: Queue, tickets: list[Ticket], restarts: int) -> Job:
-        device = chunk.images.device
+    def _job(self, attack: Attack, stage: str, chunk: Chunk, queue: Queue, tickets: list[Ticket]) -> Job:
+        device, restarts = chunk.images.device, attack.restarts()
         positions = [queue.position(ticket) for ticket in tickets]
         restart = [ticket.rank % restarts for ticket in tickets]
         target = [ticket.rank // restarts for ticket in tickets]
         x = chunk.images[positions]
-        lo, hi = self.threat.bounds(x)
+        # A minimum-norm search does not know the radius, so one run serves every radius.
+        free = attack.keeps == "nearest"
+        lo, hi = self.threat.box(x) if free else self.threat.bounds(x)
+        radius = float("inf") if free else self.threat.radius
         samples = [int(chunk.ids[position]) for position in positions]
 
         def draw(shape: tuple[int, ...], step: int = 0, kind: randomness.Kind = "uniform") -> Tensor:
@@ -128,7 +145,7 @@ class Searcher:
             logits=chunk.logits[positions],
             lo=lo,
             hi=hi,
-            eps=torch.full((len(x),), self.threat.radius, device=device),
+            eps=torch.full((len(x),), radius, device=device),
             norm=self.threat.norm,
             restart=torch.tensor(restart, device=device),
             target=torch.tensor(target, device=device),
@@ -136,13 +153,13 @@ class Searcher:
         )
 
     def _iterate(
-        self, attack: Attack, state: State, chunk: Chunk, board: Board, positions: Tensor, oracle: Passes, stop: Stop
+        self, attack: Attack, state: State, chunk: Chunk, board: Board, positions: Tensor, oracle: Passes, point: Point
     ) -> Tensor:
         steps = attack.iterate(state)
         query = next(steps)
         while True:
             answer = oracle.ask(query)
-            self._learn(query, answer, chunk, board, positions, stop, verified=oracle is self.verifier)
+            self._learn(query, answer, chunk, board, positions, point, verified=oracle is self.verifier)
             if answer.gradient is not None:
                 answer = _finite(answer, board, positions)
             try:
@@ -151,7 +168,15 @@ class Searcher:
                 return end.value
 
     def _learn(
-        self, query: Query, answer: Answer, chunk: Chunk, board: Board, positions: Tensor, stop: Stop, *, verified: bool
+        self,
+        query: Query,
+        answer: Answer,
+        chunk: Chunk,
+        board: Board,
+        positions: Tensor,
+        point: Point,
+        *,
+        verified: bool,
     ) -> None:
         """Count the passes, claim what is broken, and keep each sample's best point."""
         labels = chunk.labels[positions]
@@ -161,16 +186,13 @@ class Searcher:
         missed = self.threat.broken(answer.logits, labels)
         if query.column is not None and board.survey is not None:
             inside = self.threat.contains(query.points, chunk.images[positions])
-            board.survey.note(positions, query, answer.logits, labels, chunk.images[positions], missed & inside)
-        broken = board.broken[positions]
-        # Broken points outrank others; among equals the higher loss wins. A settled sample keeps its first success.
-        better = torch.where(missed, ~broken | (loss > board.loss[positions]), ~broken & (loss > board.loss[positions]))
-        if stop == "first":
-            better &= ~broken
-        chosen = better.nonzero()[:, 0]
+            board.survey.note(positions, query, answer.logits, labels, chunk.images[positions], missed, inside)
+        if board.distance is not None:
+            chosen = self._nearer(query.points, missed, chunk, positions, board.distance[positions])
+        else:
+            chosen = self._better(query.points, missed, loss, chunk, board, positions, point)
         if not len(chosen):
             return
-        chosen = chosen[self.threat.contains(query.points[chosen], chunk.images[positions[chosen]])]
         claims = chosen[missed[chosen]]
         others = chosen[~missed[chosen]]
         logits = answer.logits
@@ -181,10 +203,45 @@ class Searcher:
             board.rejected += int((~held).sum())
             claims, logits = claims[held], logits.index_copy(0, claims, again)
         for rows, success in ((claims, True), (others, False)):
-            if len(rows):
-                parameter = None if query.parameter is None else query.parameter[rows]
-                board.keep(positions[rows], query.points[rows], logits[rows], loss[rows], parameter, success=success)
+            if not len(rows):
+                continue
+            parameter = None if query.parameter is None else query.parameter[rows]
+            kept = (positions[rows], query.points[rows], logits[rows], loss[rows], parameter)
+            if board.distance is None:
+                board.keep(*kept, success=success)
+            else:
+                distance = self.threat.distance(query.points[rows], chunk.images[positions[rows]])
+                board.keep(*kept, success=distance <= self.threat.radius, distance=distance)
         board.nonfinite[positions[claims]] |= ~finite[claims]
+
+    def _better(
+        self,
+        points: Tensor,
+        missed: Tensor,
+        loss: Tensor,
+        chunk: Chunk,
+        board: Board,
+        positions: Tensor,
+        point: Point,
+    ) -> Tensor:
+        """Return the rows whose points lie inside the threat and are to be kept instead of those that are.
+
+        Broken points outrank others; among equals the higher loss wins. A settled sample keeps its first success.
+        """
+        broken = board.broken[positions]
+        better = torch.where(missed, ~broken | (loss > board.loss[positions]), ~broken & (loss > board.loss[positions]))
+        if point == "first_success":
+            better &= ~broken
+        rows = better.nonzero()[:, 0]
+        return rows[self.threat.contains(points[rows], chunk.images[positions[rows]])] if len(rows) else rows
+
+    def _nearer(self, points: Tensor, missed: Tensor, chunk: Chunk, positions: Tensor, distance: Tensor) -> Tensor:
+        """Return the rows whose points are adversarial and nearer than ``distance`` [slots], inside the ball or not."""
+        rows = missed.nonzero()[:, 0]
+        if not len(rows):
+            return rows
+        nearer = self.threat.distance(points[rows], chunk.images[positions[rows]]) < distance[rows]
+        return rows[nearer & self.threat.in_box(points[rows])]
 
 
 def _finite(answer: Answer, board: Board, positions: Tensor) -> Answer:

@@ -6,21 +6,8 @@ from torch import Tensor
 from robusteval.attacks import losses
 from robusteval.attacks.base import Query
 from robusteval.classifier import Classifier
-from robusteval.engine.passes import QUANTUM, Passes
+from robusteval.engine.passes import QUANTUM, RAISED_BY_NETWORKS, Passes, padded
 from robusteval.errors import UserError
-
-# What a user's forward raises on images that are not for it, or when it is wrong altogether.
-_RAISED_BY_NETWORKS = (
-    RuntimeError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    AssertionError,
-    NameError,
-    OSError,
-)
 
 
 def check_answer(classifier: Classifier, passes: Passes, images: Tensor) -> None:
@@ -30,21 +17,32 @@ def check_answer(classifier: Classifier, passes: Passes, images: Tensor) -> None
     """
     try:
         with torch.no_grad():
-            answer = passes.module(images[:2].clone())
-    except _RAISED_BY_NETWORKS as error:
+            answer = passes.module(padded(images[:2]))  # as every pass: no network ever sees a single image
+    except RAISED_BY_NETWORKS as error:
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"model={classifier.name} fails on images of shape {list(images.shape[1:])} (channels, height, width): "
-            f"{line}; "
-            "check that dataset and model belong together"
+            f"{line}; {_advice(classifier)}"
         ) from error
-    wanted = [len(images[:2]), classifier.classes]
+    wanted = [QUANTUM, classifier.classes]
     if not isinstance(answer, Tensor) or list(answer.shape) != wanted or not answer.is_floating_point():
         came = list(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
         raise UserError(
             f"model={classifier.name} answers {came} where logits of shape {wanted} are due; wrap it so that it "
             "returns one tensor of logits"
         )
+
+
+def _advice(classifier: Classifier) -> str:
+    kinds = {str(p.dtype) for p in classifier.module.parameters() if p.is_floating_point()} - {"torch.float32"}
+    if kinds:
+        return f"its weights are {', '.join(sorted(kinds))} and images come as torch.float32: return model.float()"
+    return "check that dataset and model belong together"
+
+
+def deterministic(passes: Passes, images: Tensor) -> bool:
+    """Return whether the same images get the same logits twice."""
+    return _equal(passes.logits(images[:QUANTUM]), passes.logits(images[:QUANTUM]))
 
 
 def bitwise(passes: Passes, images: Tensor, labels: Tensor, *, gradients: bool) -> bool:
@@ -60,5 +58,9 @@ def bitwise(passes: Passes, images: Tensor, labels: Tensor, *, gradients: bool) 
         return answer.logits, answer.gradient
 
     (a, g), (b, h) = ask(small, few, labels[: len(few)]), ask(large, many, y)
-    same = torch.equal(a, b[: len(few)]) or not a.isfinite().all()
-    return bool(same and (g is None or h is None or torch.equal(g, h[: len(few)])))
+    return _equal(a, b[: len(few)]) and (g is None or h is None or _equal(g, h[: len(few)]))
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    """Return whether two tensors hold the same numbers, NaN where the other has NaN."""
+    return torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)

@@ -30,11 +30,6 @@ class Work:
     keep: Keep
     device: torch.device
 
-    def chunk_of(self, number: int) -> np.ndarray:
-        """Return the positions in the dataset of a chunk."""
-        size = self.run.run["plan"]["chunk"]
-        return np.arange(number * size, min((number + 1) * size, len(self.dataset)))
-
     def pending(self) -> Iterator[tuple[int, dict[str, dict[int, Path]]]]:
         """Yield each chunk that lacks a unit, with the shards that are there (stage -> chunk -> path)."""
         done = {stage: self.finished(stage) for stage in self.run.stages}

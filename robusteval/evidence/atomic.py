@@ -4,6 +4,7 @@ A file is written aside in the same folder, flushed to the disk, then renamed; t
 name survives a power cut. A kill leaves at most a hidden ``.part`` file, which nothing reads.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -11,7 +12,10 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from robusteval.errors import RobustevalError
+from robusteval.errors import RobustevalError, UserError
+
+# What the system says of a folder that cannot be there, as opposed to a full or failing disk.
+_WRONG_PATH = (errno.EACCES, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EPERM, errno.EROFS)
 
 
 def write(path: Path, data: bytes) -> None:
@@ -35,11 +39,12 @@ def create(path: Path, data: bytes) -> bool:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it. Raises RobustevalError where that cannot be."""
+    """Make a folder and those above it. Raises UserError for a wrong place, RobustevalError for a failing disk."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RobustevalError(
+        kind = UserError if error.errno in _WRONG_PATH else RobustevalError
+        raise kind(
             f"the folder {path} cannot be made ({error.strerror}); mend that, or name another place by runs.dir=FOLDER"
         ) from error
 

@@ -23,8 +23,9 @@ def results(run: RunFolder, table: pa.Table) -> dict[str, Any]:
     """Return all of results.json that follows from the evidence; cost lacks its times, sinks are empty."""
     facts = run.run
     names = facts["model"].get("class_names")
-    point = "max_loss" if facts["stop"] == "never" or facts["plan"].get("survey") else "first_success"
-    numbers = summarise(table, classes=facts["model"]["classes"], stages=run.stages[1:], point=point, class_names=names)
+    numbers = summarise(
+        table, classes=facts["model"]["classes"], stages=run.stages[1:], point=facts["plan"]["point"], class_names=names
+    )
     survey = samples.survey_of(run, exhaustive=exhaustive(run))
     return {
         "schema": SCHEMA,

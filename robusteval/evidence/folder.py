@@ -57,8 +57,14 @@ class RunFolder:
 
     @cached_property
     def run(self) -> dict[str, Any]:
-        """run.json: plan, fingerprint, digests, provenance."""
-        return _load(self.run_file)
+        """run.json: plan, fingerprint, digests, provenance. Raises UserError where it holds no plan."""
+        value = _load(self.run_file)
+        plan = value.get("plan")
+        if not isinstance(plan, dict) or not (
+            isinstance(plan.get("stages"), list) and isinstance(plan.get("chunks"), int)
+        ):
+            raise UserError(f"{self.run_file} holds no plan of a run; it is damaged, or not a file of robusteval")
+        return value
 
     def results(self) -> dict[str, Any]:
         """results.json. Raises UserError where the run is not complete."""

@@ -83,7 +83,7 @@ def _chunk(run: RunFolder, parts: list[pa.Table], column: int | None) -> pa.Tabl
     broken_by = np.full(n, None, dtype=object)
     distance = {"distance_linf": np.zeros(n), "distance_l2": np.zeros(n)}
     passes = {"forward_passes": np.ones(n, dtype=np.int64), "backward_passes": np.zeros(n, dtype=np.int64)}
-    parameter = np.full(n, np.nan)
+    parameter, adversarial = np.full(n, np.nan), np.full(n, np.nan)
     place = {int(sample): row for row, sample in enumerate(out["id"])}
     for stage, part in zip(run.stages[1:], stages, strict=True):
         rows = np.array([place[int(sample)] for sample in part.column("id").to_numpy()], dtype=np.int64)
@@ -92,8 +92,12 @@ def _chunk(run: RunFolder, parts: list[pa.Table], column: int | None) -> pa.Tabl
         for name in passes:
             passes[name][rows] += _values(part, name)
         nonfinite[rows] |= _values(part, "nonfinite")
+        nearest = _nearest(part)
+        adversarial[rows] = np.fmin(adversarial[rows], nearest)
         # A later stage only sees what still stood, so what it broke outranks; else the higher loss does.
-        takes = (broken | (_loss(found) >= kept_loss[rows])) if column is None else np.ones(len(rows), dtype=bool)
+        takes = broken | np.isfinite(nearest) | (_loss(found) >= kept_loss[rows])
+        if column is not None:  # one parameter for all, whatever its loss; where its image is outside, the clean one
+            takes = found.pop("inside")
         at = rows[takes]
         for name in _STATISTICS:
             attacked[name][at] = found[name][takes]
@@ -123,9 +127,17 @@ def _chunk(run: RunFolder, parts: list[pa.Table], column: int | None) -> pa.Tabl
             **{f"clean_{name}": out[f"clean_{name}"] for name in _STATISTICS[2:]},
             **{f"attacked_{name}": attacked[name] for name in _STATISTICS[2:]},
             "attack_parameter": pa.array(parameter, mask=np.isnan(parameter)),
+            "adversarial_distance": pa.array(adversarial, mask=np.isnan(adversarial)),
             "nonfinite": nonfinite,
         }
     )
+
+
+def _nearest(part: pa.Table) -> np.ndarray:
+    """Return how near the nearest adversarial of every row is; NaN where none was found or none was looked for."""
+    if "adversarial_distance" not in part.column_names:
+        return np.full(len(part), np.nan)
+    return part.column("adversarial_distance").to_numpy(zero_copy_only=False).astype(np.float64)
 
 
 def _kept(part: pa.Table) -> dict[str, np.ndarray]:
@@ -153,6 +165,7 @@ def _at_column(part: pa.Table, column: int, label: np.ndarray, run: RunFolder) -
     top_logits[:, 0] = statistics["logsumexp"] + np.log(statistics["confidence"])
     return {
         "broken": _matrix(part, "survey_broken")[:, column],
+        "inside": _matrix(part, "survey_inside")[:, column],
         "distance_linf": statistics.pop("linf"),
         "distance_l2": statistics.pop("l2"),
         "parameter": np.full(len(part), run.run["plan"]["survey"]["columns"][column]),

@@ -53,8 +53,12 @@ def stage_table(board: Board, images: Tensor, ids: np.ndarray, labels: np.ndarra
         "attack_parameter": pa.array(parameter, mask=np.isnan(parameter)),
         **Predictions.from_logits(board.logits[entered].cpu().numpy(), labels[rows]).columns("attacked"),
     }
+    if board.distance is not None:
+        distance = board.distance[entered].cpu().numpy()
+        columns["adversarial_distance"] = pa.array(distance, mask=~np.isfinite(distance))
     if board.survey is not None:
         columns["survey_prediction"] = board.survey.prediction[entered].cpu().numpy()
+        columns["survey_inside"] = board.survey.inside[entered].cpu().numpy()
         columns["survey_broken"] = board.survey.broken[entered].cpu().numpy()
         for name in SURVEY_STATISTICS:
             columns[f"survey_{name}"] = board.survey.statistics[name][entered].cpu().numpy()
@@ -62,5 +66,5 @@ def stage_table(board: Board, images: Tensor, ids: np.ndarray, labels: np.ndarra
 
 
 def _distance(points: Tensor, images: Tensor, rows: Sequence[int], norm: str) -> np.ndarray:
-    """Return distances [rows] in float64, image by image: a chunk of large images twice in float64 would fill memory."""
+    """Return distances [rows] in float64, image by image: two chunks of large images in float64 fill memory."""
     return np.array([float(geometry.length((points[[i]].double() - images[[i]].double()), norm)) for i in rows])

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from robusteval.classifier import Classifier, Normalised, Preprocessing
 from robusteval.errors import UserError
@@ -32,6 +33,7 @@ def assemble(
     """
     module = (network if mean is None or sd is None else Normalised(network, mean, sd)).eval()
     answered = classes if input_size is None else _answer(module, input_size)
+    _check_weights(module)
     if answered is None:
         answered = outputs(network)
     if answered is None:
@@ -63,7 +65,9 @@ def assemble(
 def outputs(network: nn.Module) -> int | None:
     """Return the number of outputs of the last linear or convolutional layer, None where there is none."""
     name = last_layer(network)
-    return None if name is None else len(network.get_parameter(f"{name}.weight"))
+    layer = None if name is None else network.get_submodule(name)
+    # Not the length of its weight, which spectral or weight normalisation may have made a mere product of parameters.
+    return layer.out_features if isinstance(layer, nn.Linear) else getattr(layer, "out_channels", None)
 
 
 def last_layer(network: nn.Module) -> str | None:
@@ -91,6 +95,18 @@ def check_normalisation(mean: Sequence[float] | None, sd: Sequence[float] | None
             if not math.isfinite(value) or (key == "sd" and value <= 0):
                 due = "numbers above 0" if key == "sd" else "finite numbers"
                 raise UserError(f"model.{key}={list(values)}: {due} are due here, for images in [0, 1]")
+
+
+def _check_weights(module: nn.Module) -> None:
+    """Raise UserError where weights have no size yet, or allow no gradient ever."""
+    for name, value in module.named_parameters():
+        if isinstance(value, UninitializedParameter):
+            raise UserError(f"'{name}' has no size before the first images come; set model.input_size")
+        if value.is_inference():
+            raise UserError(
+                f"'{name}' was made under torch.inference_mode(), so nothing can be differentiated; make the network "
+                "outside of it"
+            )
 
 
 def _answer(module: nn.Module, input_size: Size) -> int:

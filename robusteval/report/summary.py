@@ -1,6 +1,6 @@
 """``robusteval summary``: one table over the complete runs of a folder."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,12 @@ from robusteval.report.runs import directory_of, find
 from robusteval.report.words import interval, number, percent, threat_in_words
 
 
-def summary(directory: Path) -> Table:
-    """Return one line for each complete run in a folder, the same data and threat together, the most robust first.
-
-    Raises UserError where the results of one cannot be read.
-    """
+def summary(complete: Iterable[dict[str, Any]]) -> Table:
+    """Return one line for each of the results, the same data and threat together, the most robust first."""
     table = Table("model", "dataset", "attack", "threat", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for name in ("n", "clean", "robust", "95 %", "ECE", "attacked"):
         table.add_column(name, justify="right", no_wrap=True)
-    for results in sorted(_complete(directory), key=_order):
+    for results in sorted(complete, key=_order):
         clean, robust = results["clean"], results["robust"]["accuracy"]
         flagged = any(check["verdict"] == "fail" for check in results["checks"])
         table.add_row(
@@ -45,22 +42,32 @@ def main(argv: Sequence[str]) -> int:
     """Run ``robusteval summary [DIR]``."""
     directory = directory_of("summary", "One table over the complete runs of a folder.", argv)
     console = terminal()
-    runs, table = find(directory), summary(directory)
+    runs, (complete, faults) = find(directory), _complete(directory)
+    table = summary(complete)
     if table.row_count:
         console.print(table)
-    left = len(runs) - table.row_count
+    left = len(runs) - table.row_count - len(faults)
     more = f", {left} not complete: see robusteval status {directory}" if left else ""
     console.print(
         escape(f"{directory}: {table.row_count} complete run{'s' * (table.row_count != 1)}{more}"), soft_wrap=True
     )
     if any("†" in str(cell) for column in table.columns for cell in column.cells):
         console.print("† a check failed: do not quote this number before reading why")
+    if faults:
+        raise UserError("; ".join(faults))
     return 0
 
 
-def _complete(directory: Path) -> list[dict[str, Any]]:
-    runs = (RunFolder(path) for path in find(directory))
-    return [_checked(run) for run in runs if run.complete]
+def _complete(directory: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the results of the complete runs, and a sentence on each that cannot be read."""
+    complete, faults = [], []
+    for run in (RunFolder(path) for path in find(directory)):
+        if run.complete:
+            try:
+                complete.append(_checked(run))
+            except UserError as error:
+                faults.append(str(error))
+    return complete, faults
 
 
 def _checked(run: RunFolder) -> dict[str, Any]:

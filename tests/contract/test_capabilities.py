@@ -14,6 +14,12 @@ CLAIMS = {
     "noise": (ALL, False, True, False, False),
     "fgsm": ({"linf", "l2"}, True, True, False, False),
     "pgd": ({"linf", "l2"}, True, True, False, False),
+    "cw": ({"l2"}, True, True, False, False),
+    "fmn": ({"linf", "l2", "l1"}, True, True, False, False),
+    "mifgsm": ({"linf", "l2"}, True, True, False, False),
+    "square": ({"linf", "l2"}, False, True, False, False),
+    "apgd": ({"linf", "l2", "l1"}, True, True, False, False),
+    "fab": ({"linf", "l2", "l1"}, True, True, False, False),
     "solarize": (ALL, False, True, True, True),
 }
 
@@ -27,6 +33,11 @@ def test_an_attack_claims_what_is_listed(name: str) -> None:
     kind = registry.lookup(registry.ATTACKS, "attack.method", name)
     claims = (set(kind.norms), kind.optimum, kind.invariant, kind.own_set, kind.parametric)
     assert claims == CLAIMS[name]
+
+
+def test_these_and_no_others_keep_the_nearest_adversarial() -> None:
+    kinds = [registry.lookup(registry.ATTACKS, "attack.method", name) for name in registry.ATTACKS]
+    assert {kind.name for kind in kinds if kind.keeps == "nearest"} == {"cw", "fmn"}
 
 
 def test_an_attack_is_registered_under_its_own_name() -> None:

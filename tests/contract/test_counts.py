@@ -14,8 +14,9 @@ from robusteval.engine.direct import search
 class Counting(nn.Module):
     """Counts the rows of every pass by the sample they belong to, and the rows that a gradient came back for.
 
-    The sample is written into a second channel, so far apart that no perturbation in the budget hides it, and the same
-    for a value and its solarized image. Rows at the end that equal the first one are padding.
+    The sample is written into a second channel, so far apart that no perturbation in the budget hides it (nor a sparse
+    one beyond: the median counts), and the same for a value and its solarized image. Rows at the end that equal the
+    first one are padding.
     """
 
     def __init__(self, network: nn.Module, n: int) -> None:
@@ -38,7 +39,7 @@ class Counting(nn.Module):
         real = len(images)
         while real > 1 and torch.equal(images[real - 1], images[0]):
             real -= 1
-        values = images[:real, 1].flatten(1).mean(1)
+        values = images[:real, 1].flatten(1).median(1).values
         return [round(float(torch.minimum(v, 1 - v)) * 2 * self.n) for v in values]
 
 
@@ -69,7 +70,9 @@ def test_counts_are_the_rows_that_were_passed(case: Any, slots: int, stop: Any) 
 
 
 def test_what_a_run_costs_is_what_the_docstrings_say() -> None:
-    """A network that nothing breaks: PGD (steps + 1) of each kind a restart and target, FGSM 2 and 1, noise 1 a query."""
+    """Where nothing breaks: PGD and APGD steps + 1 of each kind a restart and target, FAB 2 steps and steps, FGSM 2 and 1, noise 1 a query."""
+    from robusteval.attacks.apgd import APGD
+    from robusteval.attacks.fab import FAB
     from robusteval.attacks.fgsm import FGSM
     from robusteval.attacks.noise import Noise
     from robusteval.attacks.pgd import PGD
@@ -84,6 +87,9 @@ def test_what_a_run_costs_is_what_the_docstrings_say() -> None:
         (PGD(steps=7), 8, 8),
         (PGD(steps=4, n_restarts=3), 15, 15),
         (PGD(steps=4, n_restarts=2, n_targets=3, loss="targeted_ce"), 30, 30),
+        (APGD(steps=7), 8, 8),
+        (APGD(steps=4, n_restarts=2, n_targets=3, loss="targeted_dlr"), 30, 30),
+        (FAB(steps=4, n_restarts=2, n_targets=3), 48, 24),
         (Noise(queries=6), 6, 0),
         (Solarize(iterations=4), 4, 0),
         (Solarize(mode="exhaustive"), 257, 0),

@@ -30,7 +30,7 @@ def difference(a: Board, b: Board) -> list[str]:
 
 @pytest.fixture(scope="module")
 def nets() -> dict[str, tuple[nn.Module, Tensor, Tensor]]:
-    """A random convolutional net with BatchNorm and the bundled one, each with images and labels (some of them wrong)."""
+    """A random convolutional net with BatchNorm and the bundled one, with images and labels, some of them wrong."""
     numbers = torch.Generator().manual_seed(2)
     convnet = small_convnet(channels=3)
     small = torch.rand(36, 3, 8, 8, generator=numbers)
@@ -60,7 +60,7 @@ def test_slots_and_order_change_no_bit(case: Any, net: str, stop: Any, nets: dic
     n = len(images)
     reference = search(case.attack, network, images, labels, case.threat, slots=16, stop=stop)
     if case.attack.name == "pgd" and net == "convnet":
-        assert 0 < reference.broken.float().mean(), "a test in which nothing happens proves nothing"
+        assert reference.broken.any(), "a test in which nothing happens proves nothing"
     for slots in SLOTS:
         board = search(case.attack, network, images, labels, case.threat, slots=slots, stop=stop)
         assert difference(board, reference) == [], slots
@@ -116,11 +116,11 @@ def test_long_rows_do_not_depend_on_threads_and_slots(norm: Any) -> None:
         parameter.data = torch.randn(parameter.shape, generator=generator)
     images = torch.rand(3, 3, 128, 128, generator=generator)
     labels = network(images).argmax(1)
-    threat = ThreatModel(norm=norm, eps={"linf": 0.1, "l2": 2.0, "l1": 100.0}[norm])
+    threat = ThreatModel(norm=norm, eps={"linf": 0.1, "l2": 2.0, "l1": 2000.0}[norm])
     torch.set_num_threads(1)
-    reference = search(Noise(queries=2), network, images, labels, threat, slots=16, stop="never")
+    reference = search(Noise(queries=8), network, images, labels, threat, slots=16, stop="never")
     assert reference.moved.any()
     torch.set_num_threads(2)
     for slots in (1, 2, 16):
-        board = search(Noise(queries=2), network, images, labels, threat, slots=slots, stop="never")
+        board = search(Noise(queries=8), network, images, labels, threat, slots=slots, stop="never")
         assert difference(board, reference) == [], slots

@@ -72,7 +72,7 @@ class BadGradients(nn.Module):
 
 
 def uses_gradients(case: Any) -> bool:
-    return case.attack.name in ("fgsm", "pgd")
+    return case.attack.gradients
 
 
 def test_gradients_that_are_not_finite_are_reported_and_crash_nothing(case: Any) -> None:

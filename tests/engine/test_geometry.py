@@ -49,7 +49,7 @@ def test_l1_projection_is_the_nearest_point_of_the_ball(seed: int) -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 2**31), st.integers(1, 30), st.floats(1e-3, 3), st.sampled_from(["l1", "l2"]))
 def test_projection_satisfies_the_inequality_that_defines_it(seed: int, dim: int, radius: float, norm: Any) -> None:
-    """<d - P(d), z - P(d)> <= 0 for every z of the ball, so for its extreme points (L1) or the one along d - P(d) (L2)."""
+    """<d - P(d), z - P(d)> <= 0 for every z of the ball, so for the one that is furthest along d - P(d)."""
     numbers = torch.Generator().manual_seed(seed)
     x = torch.zeros(1, dim)
     d = torch.randn(1, dim, generator=numbers)

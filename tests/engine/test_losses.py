@@ -66,7 +66,9 @@ def test_dlr_does_not_change_with_shift_and_scale() -> None:
     assert torch.allclose(losses.targeted_dlr(7 * z + 3, y, t), losses.targeted_dlr(z, y, t))
 
 
-@pytest.mark.parametrize(("name", "least"), [("ce", 2), ("margin", 2), ("dlr", 3), ("targeted_ce", 2), ("targeted_dlr", 4)])
+@pytest.mark.parametrize(
+    ("name", "least"), [("ce", 2), ("margin", 2), ("dlr", 3), ("targeted_ce", 2), ("targeted_dlr", 4)]
+)
 def test_the_stated_number_of_classes_is_enough_and_one_less_is_not(name: Any, least: int) -> None:
     assert losses.min_classes(name) == least
     y = torch.tensor([0])

@@ -122,3 +122,59 @@ def test_a_model_that_answers_anything_but_logits_is_refused() -> None:
         with pytest.raises(UserError, match="model=mine"):
             answer_of(forward)
     answer_of(lambda x: torch.zeros(len(x), 10))
+
+
+class Fails(nn.Module):
+    """A network that raises ``error`` when gradients are wanted, in its forward or its backward pass."""
+
+    def __init__(self, error: BaseException, *, backward: bool = False) -> None:
+        super().__init__()
+        self.error, self.backward = error, backward
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.requires_grad and self.backward:
+            images.register_hook(self._raise)
+        elif images.requires_grad:
+            self._raise(images)
+        return images.flatten(1)[:, :4]
+
+    def _raise(self, _: Tensor) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("error", [RuntimeError("no\nnumpy"), KeyError("x"), SystemExit(0)])
+def test_a_network_that_fails_is_told_in_a_sentence(error: BaseException, backward: bool) -> None:
+    passes = Passes(module=Fails(error, backward=backward), batch=16)
+    direction = "backward" if backward else "forward"
+    with pytest.raises(UserError, match=rf"{direction} pass raised {type(error).__name__}.*\(test_passes.py, line"):
+        passes.ask(Query(points=images(4), loss=lambda logits: logits.sum(1)))
+
+
+def test_the_selftest_takes_numbers_that_are_not_finite_for_what_they_are() -> None:
+    class NotFinite(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images.flatten(1)[:, :4] * torch.tensor([1, 1, torch.nan, torch.inf])
+
+    labels = torch.zeros(32, dtype=torch.long)
+    assert bitwise(Passes(module=NotFinite(), batch=48), images(32), labels, gradients=True)
+
+
+def test_a_model_that_drops_the_dimension_of_a_single_image_is_none_the_worse() -> None:
+    from robusteval.classifier import Classifier
+
+    class Squeezes(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images.flatten(1)[:, :10].squeeze()
+
+    classifier = Classifier(module=Squeezes(), name="mine", source="test", classes=10)
+    check_answer(classifier, Passes(module=classifier.module, batch=16), images(1))
+
+
+def test_weights_of_another_type_are_named() -> None:
+    from robusteval.classifier import Classifier
+
+    module = nn.Sequential(nn.Flatten(), nn.Linear(images(1).numel(), 10)).double()
+    classifier = Classifier(module=module, name="mine", source="test", classes=10)
+    with pytest.raises(UserError, match=r"torch\.float64"):
+        check_answer(classifier, Passes(module=module, batch=16), images(4))

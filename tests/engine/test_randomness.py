@@ -38,8 +38,10 @@ def test_philox_here_gives_the_published_vectors() -> None:
     ]
 
 
-def reference_uniform(count: int, *, seed: int, sample: int, name: str, restart: int, target: int, step: int) -> np.ndarray:
-    """float32 uniforms: the upper 24 bits of each 32-bit half, low half first; the counter is raised before each block."""
+def reference_uniform(
+    count: int, *, seed: int, sample: int, name: str, restart: int, target: int, step: int
+) -> np.ndarray:
+    """float32 uniforms: upper 24 bits of each 32-bit half, low half first; the counter is raised before each block."""
     words: list[int] = []
     for block in itertools.count(1):
         if 2 * len(words) >= count:
@@ -49,15 +51,15 @@ def reference_uniform(count: int, *, seed: int, sample: int, name: str, restart:
     return np.array([(half >> 8) * 2.0**-24 for half in halves[:count]], dtype=np.float32)
 
 
-@pytest.mark.parametrize("place", [(0, 0, 0, 0, 0), (7, 123456, 2, 8, 40), (2**63 - 1, 2**40, 2**20, 999, 2**33)], ids=str)
+@pytest.mark.parametrize(
+    "place", [(0, 0, 0, 0, 0), (7, 123456, 2, 8, 40), (2**63 - 1, 2**40, 2**20, 999, 2**33)], ids=str
+)
 def test_uniform_numbers_are_philox_at_the_stated_place(place: tuple[int, int, int, int, int]) -> None:
     seed, sample, restart, target, step = place
     drawn = draw((3, 5), seed=seed, samples=[sample], name="pgd", restarts=[restart], targets=[target], step=step)
     due = reference_uniform(15, seed=seed, sample=sample, name="pgd", restart=restart, target=target, step=step)
     assert drawn.dtype == np.float32
     assert np.array_equal(drawn[0].ravel(), due)
-
-
 
 
 @pytest.mark.parametrize("kind", ["uniform", "normal"])
@@ -105,7 +107,7 @@ def test_no_two_places_share_numbers() -> None:
 
 
 def test_blocks_of_a_long_draw_do_not_run_into_the_next_step() -> None:
-    """More numbers than an image of 600 x 600 x 3 has, and none of another step, restart or target among the first ones."""
+    """More numbers than 600 x 600 x 3 pixels need, and none of another step, restart or target among them."""
     long = {value.tobytes() for value in generator(0, 0, "a").integers(0, 2**63, 300_000).reshape(-1, 4)}
     for restart, target, step in ((0, 0, 1), (0, 1, 0), (1, 0, 0)):
         other = generator(0, 0, "a", restart, target, step).integers(0, 2**63, 4000).reshape(-1, 4)

@@ -1,7 +1,7 @@
 """Kills evaluations at random moments and lets them finish; run as a program by test_kill.py.
 
 The parent imports everything once and never computes, so that a child is one fork and not five seconds of imports.
-Prints one JSON object: how many kills hit a running evaluation, and whether every finished run equals the undisturbed one.
+Prints one JSON object: how many kills hit a running evaluation, and how many finished runs equal the undisturbed one.
 """
 
 import json

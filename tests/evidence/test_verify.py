@@ -72,3 +72,12 @@ def test_an_incomplete_run_is_refused(damaged: Path, capsys: pytest.CaptureFixtu
     (damaged / "results.json").unlink()
     assert run(["verify", str(damaged)]) == 2
     assert "is not complete" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["{}", '{"plan": 1}', '{"plan": {"stages": 2, "chunks": 1}}', "[]", "null"])
+def test_a_run_json_without_a_plan_is_told_in_a_sentence(damaged: Path, content: str, capsys) -> None:
+    (damaged / "run.json").write_text(content)
+    assert run(["verify", str(damaged)]) == 2
+    assert "run.json" in capsys.readouterr().err
+    assert run(["status", str(damaged.parent)]) == 0
+    assert "damaged" in capsys.readouterr().out

@@ -87,3 +87,26 @@ def test_what_does_not_fit_is_told(network, options, says):
 def test_half_a_normalisation_is_refused(mean, sd, says):
     with pytest.raises(UserError, match=says):
         check_normalisation(mean, sd, (3, 8, 8))
+
+
+def test_classes_are_counted_where_the_last_weight_is_a_product():
+    for normalise in (nn.utils.parametrizations.spectral_norm, nn.utils.spectral_norm):
+        network = flat(classes=6)
+        normalise(network[3])
+        assert assemble(network, name="a", source="s").classes == 6
+
+
+def test_weights_without_a_size_are_refused_unless_the_input_size_gives_them_one():
+    def lazy() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.LazyLinear(4))
+
+    with pytest.raises(UserError, match=r"model\.input_size"):
+        assemble(lazy(), name="a", source="s")
+    assert assemble(lazy(), name="a", source="s", input_size=(1, 4, 4)).classes == 4
+
+
+def test_weights_made_in_inference_mode_are_refused():
+    with torch.inference_mode():
+        network = flat()
+    with pytest.raises(UserError, match="inference_mode"):
+        assemble(network, name="a", source="s")

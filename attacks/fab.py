@@ -1,0 +1,82 @@
+"""The fast adaptive boundary attack: the nearest point of the decision boundary, linearised again and again."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from annotated_types import Ge, Gt, Le, Lt
+from torch import Tensor
+
+from robusteval.attacks.base import Attack, Job, Query, State, Steps, nearest_classes, rows
+from robusteval.attacks.geometry import length, total
+from robusteval.attacks.hyperplane import onto_hyperplane
+from robusteval.attacks.start import noise_of_length
+
+
+@dataclass(frozen=True, kw_only=True)
+class FAB(Attack):
+    """Steps onto the linearised decision boundary, drawn towards the image (Croce & Hein 2020,
+    https://arxiv.org/abs/1907.02044, algorithm 1), in its targeted form FAB-T: the boundary of the label and one other
+    class at a time, the ``n_targets`` most likely ones in turn.
+
+    Each step goes ``eta`` times as far as the boundary is, from the point and from the image, and mixes the two with a
+    weight of at most ``alpha_max`` for the image; an adversarial point is drawn back to ``beta`` of its distance.
+    The first restart starts at the image, others at distance eps / 2. It searches the nearest adversarial point and
+    wanders outside the ball, so what it finds inside is within eps, but eps does not guide it. Costs at most 2 steps
+    forward and steps backward passes for each restart and target.
+    """
+
+    steps: Annotated[int, Ge(1)] = 100
+    n_restarts: Annotated[int, Ge(1)] = 1
+    n_targets: Annotated[int, Ge(1)] = 9
+    alpha_max: Annotated[float, Ge(0), Le(1)] = 0.1
+    eta: Annotated[float, Ge(1)] = 1.05
+    beta: Annotated[float, Gt(0), Lt(1)] = 0.9
+
+    name: ClassVar[str] = "fab"
+    norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2", "l1"})
+    optimum: ClassVar[bool] = True
+    gradients: ClassVar[bool] = True
+
+    def restarts(self) -> int:
+        return self.n_restarts
+
+    def targets(self, classes: int) -> int:
+        return min(self.n_targets, classes - 1)
+
+    def start(self, job: Job) -> State:
+        x0 = job.x.clone()
+        again = rows(job.restart > 0, x0)
+        x = torch.where(again, noise_of_length(job, job.eps / 2), x0) if self.n_restarts > 1 else x0.clone()
+        return State(
+            norm=job.norm,
+            x0=x0,
+            x=x,
+            y=job.y.clone(),
+            t=nearest_classes(job.logits, job.y, job.target),
+            taken=torch.zeros_like(job.y),
+        )
+
+    def iterate(self, state: State) -> Steps:
+        s = state
+        answer = yield Query(points=s.x, loss=lambda logits: _lead(logits, s.t, s.y))
+        lead, slope = answer.value.nan_to_num(0, 0, 0), answer.slope
+        # The same hyperplane as seen from the point and from the image.
+        gaps = torch.cat([lead, lead + total(slope * (s.x0 - s.x))])
+        both = torch.cat([s.x, s.x0]).flatten(1)
+        box = torch.zeros_like(both), torch.ones_like(both)
+        d = onto_hyperplane(both, slope.flatten(1).repeat(2, 1), gaps, *box, s.norm)
+        near, far = length(d, s.norm).clamp(min=1e-8).chunk(2)
+        weight = rows((near / (near + far)).clamp(max=self.alpha_max), s.x)
+        here, there = (both + self.eta * d).view(2, *s.x.shape)
+        s.x = (here * (1 - weight) + there * weight).clamp(0, 1)
+        answer = yield Query(points=s.x)
+        missed = rows(answer.logits.argmax(1) != s.y, s.x)
+        s.x = torch.where(missed, s.x0 + self.beta * (s.x - s.x0), s.x)
+        s.taken = s.taken + 1
+        return s.taken >= self.steps
+
+
+def _lead(logits: Tensor, t: Tensor, y: Tensor) -> Tensor:
+    """Return by how much the target's logit leads the label's."""
+    return (logits.gather(1, t[:, None]) - logits.gather(1, y[:, None]))[:, 0]

@@ -1,0 +1,205 @@
+"""The Square attack: random search over square windows, by the answers alone."""
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, NamedTuple
+
+import torch
+from annotated_types import Ge, Gt, Le
+from torch import Tensor
+
+from robusteval.attacks import losses
+from robusteval.attacks.base import Attack, Job, Query, State, Steps, rows
+from robusteval.attacks.geometry import length, project
+
+# After so many queries (of 10 000) the share of the image that a window covers is halved once more.
+_HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+_WINDOWS, _START = 0, 1  # steps of the job's draws
+
+
+@dataclass(frozen=True, kw_only=True)
+class Square(Attack):
+    """Changes one random square window at a time and keeps what raises the margin (Andriushchenko et al. 2020,
+    https://arxiv.org/abs/1912.00049; Linf: algorithm 2, L2: algorithm 3).
+
+    ``p_init`` is the share of the image that the first windows cover; their side shrinks by a fixed schedule, which
+    ``resc_schedule`` stretches from 10 000 to the given queries. The loss is the margin, as in AutoAttack.
+    Costs one forward pass for the start and one for each of ``queries`` windows.
+    """
+
+    queries: Annotated[int, Ge(1)] = 5000
+    p_init: Annotated[float, Gt(0), Le(1)] = 0.8
+    resc_schedule: bool = False
+
+    name: ClassVar[str] = "square"
+    norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2"})
+
+    def start(self, job: Job) -> State:
+        channels, height, width = job.x.shape[1:]
+        linf = job.norm == "linf"
+        # All steps of a job in one draw: corners, then a sign for each channel, and for L2 how the pattern lies.
+        corners = 2 if linf else 4
+        drawn = job.draw((self.queries, corners + channels + (not linf)), step=_WINDOWS)
+        side = _schedule(self, height, width, job.norm, job.x.device).side
+        room = torch.stack([height - side + 1, width - side + 1], 1).repeat(1, corners // 2)
+        return State(
+            x0=job.x.clone(),
+            x=_stripes(job) if linf else _tiles(job),
+            best=job.x.clone(),
+            margin=torch.full_like(job.eps, -torch.inf),
+            y=job.y.clone(),
+            lo=job.lo.clone(),
+            hi=job.hi.clone(),
+            eps=job.eps.clone(),
+            corner=(drawn[..., :corners] * room).floor().short(),
+            up=drawn[..., corners:] < 0.5,
+            taken=torch.zeros_like(job.y),
+            norm=job.norm,
+        )
+
+    def iterate(self, state: State) -> Steps:
+        answer = yield Query(points=state.x)
+        margin = losses.margin(answer.logits, state.y)
+        better = margin > state.margin
+        state.best = torch.where(rows(better, state.x), state.x, state.best)
+        state.margin = torch.where(better, margin, state.margin)
+        step = state.taken.clamp(max=self.queries - 1)
+        move = _linf_window if state.norm == "linf" else _l2_windows
+        state.x = move(state, _schedule(self, state.x.shape[2], state.x.shape[3], state.norm, state.x.device), step)
+        state.taken = state.taken + 1
+        return state.taken > self.queries  # the last window was asked about, and one more made for nothing
+
+
+class _Schedule(NamedTuple):
+    """The ``side`` [queries] of the windows at each step, and of L2 the ``patterns`` [sizes, 2, largest side, largest
+    side] by ``size`` [queries], each with its transpose."""
+
+    side: Tensor
+    size: Tensor
+    patterns: Tensor
+
+
+@functools.lru_cache(maxsize=16)
+def _schedule(attack: Square, height: int, width: int, norm: str, device: torch.device) -> _Schedule:
+    side = torch.tensor(sides(attack, height, width, norm))
+    distinct, size = side.unique(return_inverse=True)
+    largest = int(distinct[-1])
+    patterns = torch.zeros(len(distinct), 2, largest, largest)
+    for number, length_of in enumerate(distinct.tolist() if norm == "l2" else ()):
+        patterns[number, :, :length_of, :length_of] = pattern(length_of)
+    return _Schedule(side.to(device), size.to(device), patterns.to(device))
+
+
+def sides(attack: Square, height: int, width: int, norm: str) -> list[int]:
+    """Return the side of the window of every step: within the image, for L2 odd and at least 3 where it has room."""
+    found = []
+    for step in range(attack.queries):
+        at = int(step / attack.queries * 10_000) if attack.resc_schedule else step
+        share = attack.p_init / 2 ** sum(at > after for after in _HALVED_AFTER)
+        side = max(round(math.sqrt(share * height * width)), 1 if norm == "linf" else 3)
+        side += norm == "l2" and side % 2 == 0
+        found.append(min(side, height, width))
+    return found
+
+
+def _drawn(state: State, schedule: _Schedule, step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what was drawn for ``step`` [slots]: the window's side, its corner(s), and what is to point up."""
+    slot = torch.arange(len(step), device=step.device)
+    return schedule.side[step], state.corner[slot, step].long(), state.up[slot, step]
+
+
+def _window(corner: Tensor, side: Tensor, height: int, width: int) -> Tensor:
+    """Return the mask [slots, 1, height, width] of squares by upper left ``corner`` [slots, 2] and ``side`` [slots]."""
+    down = torch.arange(height, device=side.device) - corner[:, :1]
+    across = torch.arange(width, device=side.device) - corner[:, 1:]
+    inside = [(place >= 0) & (place < side[:, None]) for place in (down, across)]
+    return (inside[0][:, :, None] & inside[1][:, None, :])[:, None]
+
+
+def _stripes(job: Job) -> Tensor:
+    """Return the start of the Linf search: vertical stripes, each column and channel at one end of the ball."""
+    _, channels, _, width = job.x.shape
+    up = job.draw((channels, 1, width), step=_START) < 0.5
+    return torch.where(up, job.hi, job.lo)
+
+
+def _linf_window(state: State, schedule: "_Schedule", step: Tensor) -> Tensor:
+    """Return the best point with one window at an end of the ball: 2 eps up or down, then projected, ends there."""
+    side, corner, up = _drawn(state, schedule, step)
+    mask = _window(corner, side, *state.x.shape[2:])
+    end = torch.where(up[:, :, None, None], state.hi, state.lo)
+    return torch.where(mask, end, state.best)
+
+
+def _tiles(job: Job) -> Tensor:
+    """Return the start of the L2 search: a grid of patterns, at least five a side, on the sphere."""
+    n, channels, height, width = job.x.shape
+    side = max(min(height, width) // 5, 1)
+    down, across = height // side, width // side
+    drawn = job.draw((channels + 1, down, across), step=_START)
+    lying = pattern(side).to(job.x.device)[(drawn[:, -1] < 0.5).long()]  # [n, down, across, side, side]
+    signed = lying[:, None] * (1 - 2 * (drawn[:, :-1] < 0.5).float())[..., None, None]
+    grid = signed.transpose(3, 4).reshape(n, channels, down * side, across * side)
+    d = torch.zeros_like(job.x)
+    top, left = (height - down * side) // 2, (width - across * side) // 2
+    d[:, :, top : top + down * side, left : left + across * side] = grid
+    return _on_sphere(d, job.x, job.lo, job.hi, job.eps)
+
+
+def _l2_windows(state: State, schedule: "_Schedule", step: Tensor) -> Tensor:
+    """Return the best point with a pattern added in one window, and the length that another window gave up for it."""
+    height, width = state.x.shape[2:]
+    side, corner, up = _drawn(state, schedule, step)
+    d = state.best - state.x0
+    gains, gives = _window(corner[:, :2], side, height, width), _window(corner[:, 2:], side, height, width)
+    old = d * gains
+    sign = (1 - 2 * up[:, :-1].float())[..., None, None]
+    pattern = _placed(schedule.patterns, schedule.size[step], up[:, -1], corner[:, :2], height, width) * gains
+    new = pattern * sign + old / (_per_channel(old) + 1e-12)
+    unused = (state.eps**2 - length(d, "l2") ** 2).clamp(min=0) / d.shape[1]
+    may = (rows(unused, d) + _per_channel(d * (gains | gives)) ** 2).sqrt()
+    new = new / (_per_channel(new) + 1e-12) * may
+    d = torch.where(gains, new, torch.where(gives, 0, d))
+    return _on_sphere(d, state.x0, state.lo, state.hi, state.eps)
+
+
+def _per_channel(d: Tensor) -> Tensor:
+    """Return the L2 norm of every channel, [n, channels, 1, 1]."""
+    return length(d.flatten(0, 1), "l2").view(*d.shape[:2], 1, 1)
+
+
+def _on_sphere(d: Tensor, x: Tensor, lo: Tensor, hi: Tensor, eps: Tensor) -> Tensor:
+    """Return x + d with d stretched or shortened to length eps, then brought into the box."""
+    # A hair inside the sphere, so that the projection seldom has a rounding to mend.
+    stretched = d / (rows(length(d, "l2"), d) + 1e-12) * rows(eps * (1 - 1e-6), d)
+    return project(x + stretched, x, lo, hi, eps, "l2")
+
+
+def _placed(table: Tensor, size: Tensor, lies: Tensor, corner: Tensor, height: int, width: int) -> Tensor:
+    """Return each slot's pattern ``table[size, lies]`` at its corner in an empty image, [slots, 1, height, width]."""
+    largest = table.shape[-1]
+    down = (torch.arange(height, device=table.device) - corner[:, :1]).clamp(0, largest - 1)
+    across = (torch.arange(width, device=table.device) - corner[:, 1:]).clamp(0, largest - 1)
+    line = (2 * size + lies)[:, None] * largest + down
+    return table.take(line[:, None, :, None] * largest + across[:, None, None, :])
+
+
+def pattern(side: int) -> Tensor:
+    """Return the pattern of unit length, one half up, one half down (equation 2), transposed and as it is.
+
+    Its shape is [2, side, side].
+    """
+    upper = side // 2
+    halves = torch.cat([_hill(upper, side), -_hill(side - upper, side)])
+    halves = (halves / halves.norm()).float()
+    return torch.stack([halves.T, halves])
+
+
+def _hill(height: int, width: int) -> Tensor:
+    """Return nested rectangles, the k-th (k = 1, 2, ...) around the middle adding 1 / k^2, over their L2 norm."""
+    down, across = torch.arange(height) - height // 2, torch.arange(width) - width // 2
+    ring = torch.maximum(down.abs()[:, None], across.abs()[None, :])
+    weights = 1 / torch.arange(1, max(height, width) // 2 + 2, dtype=torch.float64) ** 2
+    hill = weights.flip(0).cumsum(0).flip(0)[ring]
+    return hill / hill.norm().clamp(min=1e-12)
