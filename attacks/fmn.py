@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robusteval.attacks import losses
 from robusteval.attacks.base import Attack, Job, Query, State, Steps, rows
-from robusteval.attacks.geometry import length, project, steepest
+from robusteval.attacks.geometry import length, project, project_l1_in_box, steepest
 
 _DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
 _GAMMA_END = 0.001
@@ -24,7 +24,7 @@ class FMN(Attack):
     https://arxiv.org/abs/2102.12827, algorithm 1).
 
     A step of L2 length ``step_size`` goes along the gradient of the margin (Linf: its signs); it falls along half a
-    cosine to a hundredth of itself. The point is projected onto the ball, then the box. The ball's radius changes by a
+    cosine to a hundredth of itself. The point is projected onto the ball and the box. The ball's radius changes by a
     factor 1 +- ``gamma``, which falls likewise to 0.001; before the first success it reaches where the boundary would
     be if the margin were linear. Costs ``steps`` forward and backward passes, and the engine's on each nearer point.
     """
@@ -95,8 +95,11 @@ def _direction(gradient: Tensor, norm: str) -> Tensor:
 
 
 def _into(points: Tensor, state: State) -> Tensor:
-    """Bring points into each slot's own ball, then the box."""
+    """Bring points into each slot's own ball and the box."""
     radius = rows(state.radius, points)
     if state.norm == "linf":
         return points.clamp(state.x0 - radius, state.x0 + radius).clamp(state.lo, state.hi)
+    if state.norm == "l1":
+        # Onto the ball first and the box next, as the authors do, would leave much of the radius unused.
+        return project_l1_in_box(points, state.x0, state.lo, state.hi, state.radius)
     return project(points, state.x0, state.lo, state.hi, state.radius, state.norm)

@@ -19,6 +19,7 @@ from robusteval import registry
 from robusteval.attacks.base import Attack
 from robusteval.attacks.noise import Noise
 from robusteval.attacks.solarize import Solarize
+from robusteval.attacks.square import Square
 from robusteval.closed_form import HalfSpace, cap, linear_problem, small_convnet
 from robusteval.engine.direct import search
 from robusteval.threat import Norm, ThreatModel
@@ -112,6 +113,9 @@ _OPTIMUM_OPTIONS: dict[tuple[str, str], tuple[dict[str, object], ...]] = {
     ("pgd", "l2"): ({"init": "zero"}, {"init": "random", "step_size": 0.1}),
     ("apgd", "linf"): ({"steps": 20}, {"steps": 20, "loss": "targeted_dlr", "n_targets": 1}),
     ("apgd", "l2"): ({"steps": 50}, {"steps": 50, "loss": "targeted_dlr", "n_targets": 1}),
+    ("cw", "l2"): ({"steps": 100, "searches": 6, "constant": 0.1, "learning_rate": 0.003},),
+    ("fmn", "linf"): ({"steps": 60},),
+    ("fmn", "l2"): ({"steps": 60},),
     ("fab", "linf"): ({"steps": 10, "n_targets": 2},),
     ("fab", "l2"): ({"steps": 10, "n_targets": 2},),
 }
@@ -153,6 +157,24 @@ def _noise() -> Iterator[Proof]:
             due=f"half-space: {share:.4f} of {n} broken, 0 points outside",
             came=f"{broken / n:.4f} and {outside} of {len(seen)}",
             holds=holds,
+        )
+
+
+def _square() -> Iterator[Proof]:
+    """Windows of one pixel settle a linear model pixel by pixel, so that a small image ends at the optimum of Linf."""
+    attack = Square(queries=800, resc_schedule=True)
+    for classes in (2, 10):
+        problem = linear_problem("linf", (1, 3, 3), classes=classes, n=8)
+        broken = [
+            int(search(attack, problem.module, problem.images, problem.labels, threat).broken.sum())
+            for threat in (ThreatModel(norm="linf", eps=factor * problem.radius) for factor in (0.99, 1.01))
+        ]
+        yield Proof(
+            attack="square queries=800",
+            norm="linf",
+            due=f"linear, 9 pixels, {classes} classes: 0 of 8 at 0.99, 8 at 1.01 of the optimum",
+            came=f"{broken[0]}, {broken[1]}",
+            holds=broken == [0, 8],
         )
 
 
@@ -208,4 +230,5 @@ _OTHERS: dict[str, tuple[Callable[[], Iterator[Proof]], ...]] = {
     "none": (_none,),
     "noise": (_noise,),
     "solarize": (_solarize,),
+    "square": (_square,),
 }

@@ -112,6 +112,7 @@ class Searcher:
         logits = self.verifier.logits(board.point[unseen])
         board.count(unseen, forward=1, backward=0)
         board.logits[unseen] = logits
+        board.nonfinite[unseen] |= ~logits.isfinite().all(1)
         board.broken[unseen] = self.threat.broken(logits, chunk.labels[unseen])
 
     def _job(self, attack: Attack, stage: str, chunk: Chunk, queue: Queue, tickets: list[Ticket]) -> Job:

@@ -23,7 +23,10 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"steps": 3, "n_targets": 3, "loss": "targeted_ce"},
         {"steps": 3, "n_targets": 2, "n_restarts": 2, "loss": "targeted_dlr", "step_size": 0.05},
     ],
-    "cw": [{"steps": 6, "searches": 4, "constant": 1.0, "learning_rate": 0.1}, {"steps": 20, "searches": 2, "constant": 1.0}],
+    "cw": [
+        {"steps": 6, "searches": 4, "constant": 1.0, "learning_rate": 0.1},
+        {"steps": 20, "searches": 2, "constant": 1.0},
+    ],
     "fmn": [{"steps": 12}, {"steps": 9}, {"steps": 8, "step_size": 0.3, "gamma": 0.2}],
     "mifgsm": [{"steps": 4}, {"steps": 3, "decay": 0.0, "step_size": 0.05}],
     "square": [{"queries": 6}, {"queries": 20}, {"queries": 12, "p_init": 0.3, "resc_schedule": True}],

@@ -70,7 +70,10 @@ def test_counts_are_the_rows_that_were_passed(case: Any, slots: int, stop: Any) 
 
 
 def test_what_a_run_costs_is_what_the_docstrings_say() -> None:
-    """Where nothing breaks: PGD and APGD steps + 1 of each kind a restart and target, FAB 2 steps and steps, FGSM 2 and 1, noise 1 a query."""
+    """Where nothing breaks: (A)PGD steps + 1 of each kind a restart and target, FGSM 2 and 1, noise 1 a query.
+
+    FAB twice as many forward passes as steps, and as many backward ones.
+    """
     from robusteval.attacks.apgd import APGD
     from robusteval.attacks.fab import FAB
     from robusteval.attacks.fgsm import FGSM
