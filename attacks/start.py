@@ -19,7 +19,8 @@ def uniform_in_ball(job: Job) -> Tensor:
         return (job.lo + job.draw(shape) * (job.hi - job.lo)).clamp(job.lo, job.hi)
     if job.norm == "l2":
         direction = job.draw(shape, kind="normal")
-        radius = job.draw((1,), step=1)[:, 0] ** (1 / direction[0].numel())
+        # Not by **: its last bit depends on where in the tensor a number stands. The smallest draw is 0 or 2^-24.
+        radius = (job.draw((1,), step=1)[:, 0].clamp(min=1e-30).log() / direction[0].numel()).exp()
         d = direction * rows(job.eps * radius / length(direction, "l2").clamp(min=1e-12), x)
     else:
         sign = job.draw(shape, step=1) < 0.5

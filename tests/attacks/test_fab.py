@@ -30,7 +30,7 @@ def shortest(x: np.ndarray, w: np.ndarray, gap: float, norm: str) -> float | Non
     elif norm == "l1":  # d = p - q
         found = linprog(np.ones(2 * k), None, None, [[*w, *-w]], [-gap], [(0, 1 - v) for v in x] + [(0, v) for v in x])
     else:
-        w, gap = w / np.linalg.norm(w), gap / np.linalg.norm(w)  # the solver wants a problem of scale 1
+        w, gap = w / np.linalg.norm(w), gap / float(np.linalg.norm(w))  # the solver wants a problem of scale 1
         found = minimize(
             lambda d: float(d @ d),
             np.zeros(k),

@@ -92,7 +92,7 @@ def test_half_a_normalisation_is_refused(mean, sd, says):
 def test_classes_are_counted_where_the_last_weight_is_a_product():
     for normalise in (nn.utils.parametrizations.spectral_norm, nn.utils.spectral_norm):
         network = flat(classes=6)
-        normalise(network[3])
+        normalise(network.get_submodule("3"))
         assert assemble(network, name="a", source="s").classes == 6
 
 
