@@ -22,7 +22,7 @@ test: $(VENV)/.installed ## all tests but the long ones
 	$(BIN)/python -m pytest
 
 test-slow: $(VENV)/.installed ## the long fault tests
-	$(BIN)/python -m pytest -m slow --dist load
+	$(BIN)/python -m pytest -m slow
 
 check: $(VENV)/.installed ## lint and types
 	$(BIN)/ruff check robusteval tests attacks conf

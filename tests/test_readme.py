@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+# One command needs what another left: all of them in one process.
+pytestmark = pytest.mark.xdist_group("readme")
+
 README = (Path(__file__).parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 COMMANDS = [line for block in BLOCKS for line in block.splitlines()]

@@ -14,7 +14,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
-from annotated_types import Ge, Gt, Interval, Le, MinLen
+from annotated_types import Ge, Gt, Interval, Le, Lt, MinLen
 
 from robusteval import registry
 from robusteval.groups import groups
@@ -108,17 +108,19 @@ def wrong_values(hint: Any) -> Iterator[str]:
 
 def beyond(limit: Any) -> Iterator[str]:
     """Yield values just outside a limit; a limit of another kind makes the test fail, so that none is left out."""
-    assert isinstance(limit, Ge | Gt | Le | Interval | MinLen), f"this test knows no value beyond {limit}"
+    assert isinstance(limit, Ge | Gt | Le | Lt | Interval | MinLen), f"this test knows no value beyond {limit}"
     if isinstance(limit, MinLen):
         yield "[]"
         return
-    low, above, high = (getattr(limit, name, None) for name in ("ge", "gt", "le"))
+    low, above, high, below = (getattr(limit, name, None) for name in ("ge", "gt", "le", "lt"))
     if low is not None:
         yield str(low - 1)
     if above is not None:
         yield from (str(above), str(above - 7))
     if high is not None:
         yield str(high + 1)
+    if below is not None:
+        yield from (str(below), str(below + 7))
 
 
 def misspelt(word: str, taken: Sequence[str], draw: random.Random) -> str:
