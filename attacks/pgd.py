@@ -11,15 +11,20 @@ from robusteval.attacks.base import Attack, Job, Query, State, Steps, nearest_cl
 from robusteval.attacks.geometry import project, steepest
 from robusteval.attacks.start import uniform_in_ball
 
+# Length of all steps together, in radii. In L2 projected steps only turn a start at right angles: after t radii an
+# angle a with tan(a/2) = exp(-t) is left, and t = 2.5 would end 1.3 % short of the optimum of a linear model.
+_TRAVEL = {"linf": 2.5, "l2": 5.0}
+
 
 @dataclass(frozen=True, kw_only=True)
 class PGD(Attack):
     """Steps of fixed length along the steepest direction, each projected (Madry et al. 2018,
     https://arxiv.org/abs/1706.06083).
 
-    ``step_size`` is in units of the norm; None takes 2.5 eps / steps. ``init`` starts at a uniform point of the ball or
-    at the image. The targeted losses try the ``n_targets`` most likely wrong classes in turn. Every iterate counts, not
-    only the last. Costs at most steps + 1 forward and backward passes for each restart and target.
+    ``step_size`` is in units of the norm; None takes 2.5 eps / steps, in L2 twice that. ``init`` starts at a uniform
+    point of the ball or at the image. The targeted losses try the ``n_targets`` most likely wrong classes in turn.
+    Every iterate counts, not only the last. Costs at most steps + 1 forward and backward passes for each restart and
+    target.
     """
 
     steps: Annotated[int, Ge(1)] = 40
@@ -56,7 +61,9 @@ class PGD(Attack):
             lo=job.lo.clone(),
             hi=job.hi.clone(),
             eps=job.eps.clone(),
-            step=2.5 * job.eps / self.steps if self.step_size is None else torch.full_like(job.eps, self.step_size),
+            step=_TRAVEL[job.norm] * job.eps / self.steps
+            if self.step_size is None
+            else torch.full_like(job.eps, self.step_size),
             taken=torch.zeros_like(job.y),
             norm=job.norm,
         )

@@ -60,8 +60,8 @@ AT_OPTIMUM: dict[tuple[str, str], list[dict[str, Any]]] = {
         {"loss": "targeted_ce", "n_targets": 1},
         {"loss": "targeted_dlr", "n_targets": 2},
     ],
-    # From a random start of the L2 ball the default step ends 1.35 % short (test_optimum.py); longer ones do not.
     ("pgd", "l2"): [
+        {},
         {"init": "zero"},
         {"init": "zero", "loss": "margin"},
         {"step_size": 0.1},
