@@ -77,8 +77,8 @@ def main(base: Path, kills: int, seed: int, overrides: list[str]) -> None:
         rounds += 1
         runs = base / f"round-{rounds}"
         arguments = [*overrides, f"runs.dir={runs}"]
-        # Up to three kills in a row, so that resumed runs are killed too.
-        for _ in range(moments.randint(1, 3)):
+        # Several kills in a row, so that resumed runs are killed too, at every stage of their lives.
+        for _ in range(moments.randint(2, 7)):
             child = start(arguments)
             time.sleep(moments.uniform(0, length))
             os.kill(child, signal.SIGKILL)
