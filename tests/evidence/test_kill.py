@@ -16,13 +16,14 @@ def kill(folder: Path, kills: int, overrides: list[str]) -> dict[str, int]:
         [sys.executable, str(DRIVER), str(folder), str(kills), "1", *overrides],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=1500,
         check=False,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.timeout(600)
 def test_twenty_kills(tmp_path: Path) -> None:
     told = kill(tmp_path, 20, RUN)
     assert told["kills"] >= 20
@@ -30,6 +31,7 @@ def test_twenty_kills(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1600)
 @pytest.mark.parametrize(
     "attack",
     [["attack=pgd", "attack.steps=5"], ["attack=solarize", "attack.mode=exhaustive", "attack.direction=below"]],
