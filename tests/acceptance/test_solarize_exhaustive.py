@@ -90,8 +90,8 @@ def verdicts_agree(folder: Path, pictures: int) -> None:
     assert np.array_equal(flags, wrong.numpy())
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.real
+@pytest.mark.timeout(3600)
 def test_the_run_of_the_command_line_gives_the_verdicts_of_the_brute_force(tmp_path: Path) -> None:
     verdicts_agree(tmp_path, pictures=3)
 
@@ -134,8 +134,8 @@ def test_random_search_agrees_with_the_closed_form_over_200_seeds(tries: int) ->
     torch.set_num_threads(before)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.real
+@pytest.mark.timeout(3600)
 def test_random_search_of_the_real_network_agrees_with_the_closed_form_over_200_seeds() -> None:
     """At 64 px, as above; minutes rather than an hour."""
     classifier, images, labels = real(64)

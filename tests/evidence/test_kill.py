@@ -32,11 +32,7 @@ def test_twenty_kills(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1600)
-@pytest.mark.parametrize(
-    "attack",
-    [["attack=pgd", "attack.steps=5"], ["attack=solarize", "attack.mode=exhaustive", "attack.direction=below"]],
-    ids=["pgd", "solarize"],
-)
+@pytest.mark.parametrize("attack", [["attack=pgd", "attack.steps=5"], ["attack=solarize"]], ids=["pgd", "solarize"])
 def test_fifty_kills(tmp_path: Path, attack: list[str]) -> None:
     told = kill(tmp_path, 50, [*RUN[:3], "logger=none", *attack])
     assert told["kills"] >= 50
