@@ -126,7 +126,9 @@ def test_nothing_but_arrays_is_built_even_from_the_expected_bytes(
 
 
 @pytest.mark.parametrize(
-    "raw", [b"", b"<html>", pack("cifar-10-batches-py/test_batch", batch())[:-50], pack("other", b"x")]
+    "raw",
+    [b"", b"<html>", pack("cifar-10-batches-py/test_batch", batch())[:-50], pack("other", b"x")],
+    ids=["empty", "page", "truncated", "without the batch"],  # an archive's bytes hold the time: no name for a test
 )
 def test_a_damaged_archive_is_named(tmp_path: Path, raw: bytes) -> None:
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(raw)
