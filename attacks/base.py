@@ -118,11 +118,11 @@ class Attack:
     ``gradients`` whether it asks for gradients of the loss.
     ``own_set``   whether it defines its own set of images, so that no norm bounds it by default.
     ``parametric`` whether one number makes the adversarial (see ``apply``), which is then kept instead of the image.
-    ``version``   raised whenever results change; part of a run's key.
+    ``revision``  raised whenever results change; part of a run's key.
     """
 
     name: ClassVar[str]
-    version: ClassVar[int] = 1
+    revision: ClassVar[int] = 1
     norms: ClassVar[frozenset[str]]
     optimum: ClassVar[bool] = False
     keeps: ClassVar[Literal["first", "nearest"]] = "first"
@@ -135,8 +135,8 @@ class Attack:
         """Return how many classes the classifier must have."""
         return 2
 
-    def stages(self) -> "tuple[tuple[str, Attack], ...]":
-        """Return (name, attack) in order; a cascade runs each on the samples still standing."""
+    def stages(self, norm: str) -> "tuple[tuple[str, Attack], ...]":
+        """Return (name, attack) in order for a ball in ``norm``; each is run on the samples that still stand."""
         return ((self.name, self),)
 
     def restarts(self) -> int:

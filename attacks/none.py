@@ -14,5 +14,5 @@ class NoAttack(Attack):
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2", "l1", "unbounded"})
     own_set: ClassVar[bool] = True
 
-    def stages(self) -> tuple[tuple[str, Attack], ...]:
+    def stages(self, norm: str) -> tuple[tuple[str, Attack], ...]:
         return ()

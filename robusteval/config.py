@@ -80,7 +80,7 @@ class Config:
             # Whether files may be fetched says nothing of what is in them.
             "dataset": {key: value for key, value in _plain(self.dataset).items() if key != "download"},
             "threat": _plain(self.threat),
-            "attack": {"method": self.attack.name, "version": self.attack.version, **_plain(self.attack)},
+            "attack": {"method": self.attack.name, "revision": self.attack.revision, **_plain(self.attack)},
             "seed": self.seed,
             "chunk": self.chunk,
             "stop": self.engine.stop,

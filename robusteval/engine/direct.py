@@ -9,6 +9,7 @@ from robusteval.attacks.base import Attack
 from robusteval.engine.board import Board
 from robusteval.engine.passes import QUANTUM, Passes, frozen
 from robusteval.engine.search import Chunk, Searcher, Stop
+from robusteval.engine.stages import stages_of
 from robusteval.threat import ThreatModel
 
 
@@ -31,7 +32,7 @@ def search(
     order (default: those that are right without an attack; all of them where stop=never or the attack is a survey). An
     attack of several stages is not for this function, one of none leaves every image as it is.
     """
-    stages = attack.stages()
+    stages = stages_of(attack, threat)
     batch = -(-slots // QUANTUM) * QUANTUM
     with frozen(module):
         oracle, verifier = Passes(module=module, batch=batch), Passes(module=module, batch=batch)
@@ -39,11 +40,10 @@ def search(
         columns = attack.columns()
         if not stages:
             return Board.of(images, labels, logits, threat, columns=0)
-        ((name, stage),) = stages
+        (stage,) = stages
         searcher = Searcher(
             oracle=oracle,
             verifier=verifier,
-            threat=threat,
             seed=seed,
             slots=slots,
             stop=stop,
@@ -55,4 +55,4 @@ def search(
             everyone = stop == "never" or columns is not None
             wrong = threat.broken(logits, labels)
             order = [row for row in range(len(images)) if everyone or not wrong[row]]
-        return searcher.run(stage, name, chunk, order)
+        return searcher.run(stage, chunk, order)

@@ -18,6 +18,7 @@ from robusteval.attacks.base import Answer, Attack, Job, Query, State
 from robusteval.engine.board import Board
 from robusteval.engine.passes import Passes
 from robusteval.engine.queue import Queue, Ticket
+from robusteval.engine.stages import Stage
 from robusteval.threat import ThreatModel
 
 Stop = Literal["first", "never"]
@@ -51,21 +52,21 @@ class Searcher:
 
     oracle: Passes
     verifier: Passes
-    threat: ThreatModel
     seed: int
     slots: int
     stop: Stop
     tick: Callable[[int], None]
 
-    def run(self, attack: Attack, stage: str, chunk: Chunk, order: Sequence[int]) -> Board:
+    def run(self, stage: Stage, chunk: Chunk, order: Sequence[int]) -> Board:
         """Attack the samples at positions ``order`` of the chunk, in that order, and return what came of all."""
+        attack = stage.attack
         columns = attack.columns()
         point = point_of(attack, self.stop)
         board = Board.of(
             chunk.images,
             chunk.labels,
             chunk.logits,
-            self.threat,
+            stage.threat,
             columns=0 if columns is None else len(columns),
             nearest=point == "nearest",
         )
@@ -74,10 +75,10 @@ class Searcher:
         targets = attack.targets(chunk.logits.shape[1])
         queue = Queue(order, attack.restarts() * targets)
         tickets = queue.take(self.slots)
-        state = attack.start(self._job(attack, stage, chunk, queue, tickets)) if tickets else State()
+        state = attack.start(self._job(stage, chunk, queue, tickets)) if tickets else State()
         while tickets:
             positions = torch.tensor([queue.position(ticket) for ticket in tickets], device=chunk.images.device)
-            done = self._iterate(attack, state, chunk, board, positions, oracle, point)
+            done = self._iterate(stage, state, chunk, board, positions, oracle, point)
             settled = board.broken[positions] & (point == "first_success")
             leaving = (done | settled).nonzero()[:, 0].tolist()
             if not leaving:
@@ -92,7 +93,7 @@ class Searcher:
             if fresh:
                 state.fill(
                     torch.tensor(leaving[: len(fresh)], device=chunk.images.device),
-                    attack.start(self._job(attack, stage, chunk, queue, fresh)),
+                    attack.start(self._job(stage, chunk, queue, fresh)),
                 )
                 for slot, ticket in zip(leaving, fresh, strict=False):
                     tickets[slot] = ticket
@@ -101,10 +102,10 @@ class Searcher:
                 state.keep(torch.tensor(kept, dtype=torch.long, device=chunk.images.device))
                 tickets = [tickets[slot] for slot in kept]
         if oracle is not self.verifier and point != "nearest":
-            self._confirm(chunk, board)
+            self._confirm(stage.threat, chunk, board)
         return board
 
-    def _confirm(self, chunk: Chunk, board: Board) -> None:
+    def _confirm(self, threat: ThreatModel, chunk: Chunk, board: Board) -> None:
         """Let the verifier predict the kept points that no claim made it see; one that it misses is broken."""
         unseen = (board.moved & ~board.broken).nonzero()[:, 0]
         if not len(unseen):
@@ -113,9 +114,10 @@ class Searcher:
         board.count(unseen, forward=1, backward=0)
         board.logits[unseen] = logits
         board.nonfinite[unseen] |= ~logits.isfinite().all(1)
-        board.broken[unseen] = self.threat.broken(logits, chunk.labels[unseen])
+        board.broken[unseen] = threat.broken(logits, chunk.labels[unseen])
 
-    def _job(self, attack: Attack, stage: str, chunk: Chunk, queue: Queue, tickets: list[Ticket]) -> Job:
+    def _job(self, stage: Stage, chunk: Chunk, queue: Queue, tickets: list[Ticket]) -> Job:
+        attack, threat = stage.attack, stage.threat
         device, restarts = chunk.images.device, attack.restarts()
         positions = [queue.position(ticket) for ticket in tickets]
         restart = [ticket.rank % restarts for ticket in tickets]
@@ -123,8 +125,8 @@ class Searcher:
         x = chunk.images[positions]
         # A minimum-norm search does not know the radius, so one run serves every radius.
         free = attack.keeps == "nearest"
-        lo, hi = self.threat.box(x) if free else self.threat.bounds(x)
-        radius = float("inf") if free else self.threat.radius
+        lo, hi = threat.box(x) if free else threat.bounds(x)
+        radius = float("inf") if free else threat.radius
         samples = [int(chunk.ids[position]) for position in positions]
 
         def draw(shape: tuple[int, ...], step: int = 0, kind: randomness.Kind = "uniform") -> Tensor:
@@ -132,7 +134,7 @@ class Searcher:
                 shape,
                 seed=self.seed,
                 samples=samples,
-                name=stage,
+                name=stage.draws,
                 restarts=restart,
                 targets=target,
                 step=step,
@@ -147,20 +149,20 @@ class Searcher:
             lo=lo,
             hi=hi,
             eps=torch.full((len(x),), radius, device=device),
-            norm=self.threat.norm,
+            norm=threat.norm,
             restart=torch.tensor(restart, device=device),
             target=torch.tensor(target, device=device),
             draw=draw,
         )
 
     def _iterate(
-        self, attack: Attack, state: State, chunk: Chunk, board: Board, positions: Tensor, oracle: Passes, point: Point
+        self, stage: Stage, state: State, chunk: Chunk, board: Board, positions: Tensor, oracle: Passes, point: Point
     ) -> Tensor:
-        steps = attack.iterate(state)
+        steps = stage.attack.iterate(state)
         query = next(steps)
         while True:
             answer = oracle.ask(query)
-            self._learn(query, answer, chunk, board, positions, point, verified=oracle is self.verifier)
+            self._learn(stage.threat, query, answer, chunk, board, positions, point, verified=oracle is self.verifier)
             if answer.gradient is not None:
                 answer = _finite(answer, board, positions)
             try:
@@ -170,6 +172,7 @@ class Searcher:
 
     def _learn(
         self,
+        threat: ThreatModel,
         query: Query,
         answer: Answer,
         chunk: Chunk,
@@ -184,14 +187,14 @@ class Searcher:
         board.count(positions, forward=1, backward=int(query.loss is not None))
         finite = answer.logits.isfinite().all(1)
         loss = losses.cross_entropy(answer.logits, labels).nan_to_num(nan=torch.inf)
-        missed = self.threat.broken(answer.logits, labels)
+        missed = threat.broken(answer.logits, labels)
         if query.column is not None and board.survey is not None:
-            inside = self.threat.contains(query.points, chunk.images[positions])
+            inside = threat.contains(query.points, chunk.images[positions])
             board.survey.note(positions, query, answer.logits, labels, chunk.images[positions], missed, inside)
         if board.distance is not None:
-            chosen = self._nearer(query.points, missed, chunk, positions, board.distance[positions])
+            chosen = _nearer(threat, query.points, missed, chunk, positions, board.distance[positions])
         else:
-            chosen = self._better(query.points, missed, loss, chunk, board, positions, point)
+            chosen = _better(threat, query.points, missed, loss, chunk, board, positions, point)
         if not len(chosen):
             return
         claims = chosen[missed[chosen]]
@@ -200,7 +203,7 @@ class Searcher:
         if len(claims) and not verified:
             again = self.verifier.logits(query.points[claims])
             board.count(positions[claims], forward=1, backward=0)
-            held = self.threat.broken(again, labels[claims])
+            held = threat.broken(again, labels[claims])
             board.rejected += int((~held).sum())
             claims, logits = claims[held], logits.index_copy(0, claims, again)
         for rows, success in ((claims, True), (others, False)):
@@ -211,38 +214,42 @@ class Searcher:
             if board.distance is None:
                 board.keep(*kept, success=success)
             else:
-                distance = self.threat.distance(query.points[rows], chunk.images[positions[rows]])
-                board.keep(*kept, success=distance <= self.threat.radius, distance=distance)
+                distance = threat.distance(query.points[rows], chunk.images[positions[rows]])
+                board.keep(*kept, success=distance <= threat.radius, distance=distance)
         board.nonfinite[positions[claims]] |= ~finite[claims]
 
-    def _better(
-        self,
-        points: Tensor,
-        missed: Tensor,
-        loss: Tensor,
-        chunk: Chunk,
-        board: Board,
-        positions: Tensor,
-        point: Point,
-    ) -> Tensor:
-        """Return the rows whose points lie inside the threat and are to be kept instead of those that are.
 
-        Broken points outrank others; among equals the higher loss wins. A settled sample keeps its first success.
-        """
-        broken = board.broken[positions]
-        better = torch.where(missed, ~broken | (loss > board.loss[positions]), ~broken & (loss > board.loss[positions]))
-        if point == "first_success":
-            better &= ~broken
-        rows = better.nonzero()[:, 0]
-        return rows[self.threat.contains(points[rows], chunk.images[positions[rows]])] if len(rows) else rows
+def _better(
+    threat: ThreatModel,
+    points: Tensor,
+    missed: Tensor,
+    loss: Tensor,
+    chunk: Chunk,
+    board: Board,
+    positions: Tensor,
+    point: Point,
+) -> Tensor:
+    """Return the rows whose points lie inside the threat and are to be kept instead of those that are.
 
-    def _nearer(self, points: Tensor, missed: Tensor, chunk: Chunk, positions: Tensor, distance: Tensor) -> Tensor:
-        """Return the rows whose points are adversarial and nearer than ``distance`` [slots], inside the ball or not."""
-        rows = missed.nonzero()[:, 0]
-        if not len(rows):
-            return rows
-        nearer = self.threat.distance(points[rows], chunk.images[positions[rows]]) < distance[rows]
-        return rows[nearer & self.threat.in_box(points[rows])]
+    Broken points outrank others; among equals the higher loss wins. A settled sample keeps its first success.
+    """
+    broken = board.broken[positions]
+    better = torch.where(missed, ~broken | (loss > board.loss[positions]), ~broken & (loss > board.loss[positions]))
+    if point == "first_success":
+        better &= ~broken
+    rows = better.nonzero()[:, 0]
+    return rows[threat.contains(points[rows], chunk.images[positions[rows]])] if len(rows) else rows
+
+
+def _nearer(
+    threat: ThreatModel, points: Tensor, missed: Tensor, chunk: Chunk, positions: Tensor, distance: Tensor
+) -> Tensor:
+    """Return the rows whose points are adversarial and nearer than ``distance`` [slots], inside the ball or not."""
+    rows = missed.nonzero()[:, 0]
+    if not len(rows):
+        return rows
+    nearer = threat.distance(points[rows], chunk.images[positions[rows]]) < distance[rows]
+    return rows[nearer & threat.in_box(points[rows])]
 
 
 def _finite(answer: Answer, board: Board, positions: Tensor) -> Answer:

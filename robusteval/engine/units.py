@@ -8,15 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robusteval.attacks.base import Attack
 from robusteval.datasets.base import Dataset
 from robusteval.engine.board import Board
 from robusteval.engine.search import Chunk, Searcher
+from robusteval.engine.stages import Stage
 from robusteval.evidence import images as adversarials
 from robusteval.evidence import shards
 from robusteval.evidence.folder import CLEAN, RunFolder
 from robusteval.evidence.images import Keep
 from robusteval.evidence.tables import clean_table, stage_table
+from robusteval.threat import ThreatModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,8 @@ class Work:
 
     run: RunFolder
     dataset: Dataset
-    stages: Sequence[tuple[str, Attack]]
+    threat: ThreatModel
+    stages: Sequence[Stage]
     searcher: Searcher
     keep: Keep
     device: torch.device
@@ -64,25 +66,25 @@ class Work:
         # Computed again for a resumed chunk: the bits are the same, and storing all logits would cost more.
         logits = self.searcher.verifier.logits(images)
         chunk = Chunk(images=images, labels=torch.from_numpy(labels).to(self.device), logits=logits, ids=ids)
-        broken = self.searcher.threat.broken(logits, chunk.labels)
+        broken = self.threat.broken(logits, chunk.labels)
         if number not in done[CLEAN]:
             table = clean_table(ids, labels, logits, broken)
             self.run.shards(CLEAN).write(number, table, on_grid=str(on_grid(images)))
         self.searcher.tick(len(ids))
         standing = set((~broken).nonzero()[:, 0].tolist())
-        for stage, attack in self.stages:
-            everyone = self.searcher.stop == "never" or attack.columns() is not None
+        for stage in self.stages:
+            everyone = self.searcher.stop == "never" or stage.attack.columns() is not None
             entered = list(range(len(ids))) if everyone else sorted(standing)
-            if number in done[stage]:
-                part = shards.read(done[stage][number])
+            if number in done[stage.name]:
+                part = shards.read(done[stage.name][number])
                 fell = set(part.filter(part["broken"])["id"].to_pylist())
                 standing -= {row for row in standing if int(ids[row]) in fell}
                 self.searcher.tick(len(ids))
                 continue
             self.searcher.tick(len(ids) - len(entered))
-            board = self.searcher.run(attack, stage, chunk, entered)
+            board = self.searcher.run(stage, chunk, entered)
             standing -= {row for row in entered if bool(board.broken[row])}
-            self._write(number, stage, attack, board, chunk, positions, entered)
+            self._write(number, stage, board, chunk, positions, entered)
 
     def positions(self, number: int) -> np.ndarray:
         """Return the positions in the dataset of a chunk."""
@@ -92,8 +94,7 @@ class Work:
     def _write(
         self,
         number: int,
-        stage: str,
-        attack: Attack,
+        stage: Stage,
         board: Board,
         chunk: Chunk,
         positions: np.ndarray,
@@ -101,11 +102,11 @@ class Work:
     ) -> None:
         """Write the adversarials, then the shard that names them: only with the shard is the unit done."""
         name = ""
-        if not attack.parametric:
+        if not stage.attack.parametric:
             rows = [row for row in entered if self.keep.wants(int(positions[row]), bool(board.broken[row]))]
-            name = adversarials.write(self.run, stage, number, chunk.ids[rows], board.point[rows])
+            name = adversarials.write(self.run, stage.name, number, chunk.ids[rows], board.point[rows])
         table = stage_table(board, chunk.images, chunk.ids, self.dataset.labels[positions], entered)
-        self.run.shards(stage).write(number, table, adversarials=name, rejected=str(board.rejected))
+        self.run.shards(stage.name).write(number, table, adversarials=name, rejected=str(board.rejected))
 
 
 def on_grid(images: Tensor) -> bool:

@@ -56,7 +56,7 @@ def test_nothing_leaves_box_or_budget(case_in_norm: Any, stop: Any) -> None:
         if eps == 0:
             assert case_in_norm.attack.keeps == "nearest" or torch.equal(board.point, images)
             assert not board.broken.any()
-        elif case_in_norm.attack.stages() and not case_in_norm.attack.own_set and eps != 1e-6:
+        elif case_in_norm.attack.stages(case_in_norm.norm) and not case_in_norm.attack.own_set and eps != 1e-6:
             assert board.moved.any(), "a test in which nothing moves proves nothing"
 
 

@@ -29,7 +29,7 @@ class Spoilt(nn.Module):
 @pytest.mark.parametrize("stop", ["first", "never"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_logits_that_are_not_finite_count_as_broken_and_are_reported(case: Any, value: float, stop: Any) -> None:
-    if not case.attack.stages():
+    if not case.attack.stages(case.norm):
         pytest.skip("no attack, no other image")
     if case.attack.columns() is not None and stop == "never":
         pytest.skip("a survey stops at nothing anyway")

@@ -15,6 +15,7 @@ from robusteval.engine.board import Board
 from robusteval.engine.direct import search
 from robusteval.engine.passes import Passes
 from robusteval.engine.search import Chunk, Searcher, point_of
+from robusteval.engine.stages import stages_of
 from robusteval.threat import Norm, ThreatModel
 
 
@@ -116,7 +117,6 @@ def test_only_what_the_verifier_confirms_counts() -> None:
     searcher = Searcher(
         oracle=Passes(module=Threshold(0.55), batch=16),
         verifier=verifier,
-        threat=ThreatModel(norm="linf", eps=0.31),
         seed=0,
         slots=16,
         stop="first",
@@ -124,7 +124,8 @@ def test_only_what_the_verifier_confirms_counts() -> None:
     )
     chunk = Chunk(images=images, labels=labels, logits=verifier.logits(images), ids=np.arange(3))
     moves = ((0.4, 0.0), (0.1, 0.0), (0.21, 0.0), (0.3, 0.0), (0.35, 0.0))
-    board = searcher.run(Visits(moves=moves), "visits", chunk, range(3))
+    (stage,) = stages_of(Visits(moves=moves), ThreatModel(norm="linf", eps=0.31))
+    board = searcher.run(stage, chunk, range(3))
     assert board.distance is not None
     torch.testing.assert_close(board.distance, torch.full((3,), 0.3, dtype=torch.float64))
     assert board.rejected == 6

@@ -1,0 +1,84 @@
+"""What an evaluation will do and has met: the facts of run.json, and whether a later command still fits them."""
+
+import hashlib
+from typing import Any
+
+from robusteval.classifier import Classifier
+from robusteval.config import Config
+from robusteval.datasets.base import Dataset
+from robusteval.engine.search import point_of
+from robusteval.engine.stages import stages_of
+from robusteval.errors import UserError
+from robusteval.evidence import derive, files
+from robusteval.evidence.folder import CLEAN, RunFolder
+
+# The order of evidence kept: a finished run serves whoever asks for no more than it holds.
+_KEPT = ("none", "auto", "all")
+
+
+def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[str, Any]:
+    """Return what run.json says of the plan and of what was met: key, digests, chunks, stages."""
+    identity = config.identity()
+    digests = {"model": classifier.digest, "dataset": dataset.digest, "preprocessing": repr(classifier.preprocessing)}
+    canonical = "\n".join([config.key, *digests.values()])
+    columns = config.attack.columns()
+    survey = None
+    if columns is not None:
+        survey = {
+            "columns": columns.tolist(),
+            "universal": config.attack.universal(),
+            "exhaustive": config.attack.exhaustive(),
+        }
+    return {
+        "schema": derive.SCHEMA,
+        "key": config.key,
+        "fingerprint": hashlib.sha256(canonical.encode()).hexdigest()[:16],
+        "digests": digests,
+        "files": files.digests(config.plain()),
+        "plan": {
+            "n": len(dataset),
+            "chunk": config.chunk,
+            "chunks": -(-len(dataset) // config.chunk),
+            "stages": [CLEAN, *(stage.name for stage in stages_of(config.attack, config.threat))],
+            "point": point_of(config.attack, config.engine.stop),
+            **({} if survey is None else {"survey": survey}),
+        },
+        "model": {
+            "name": classifier.name,
+            "source": classifier.source,
+            "digest": classifier.digest,
+            "classes": classifier.classes,
+            "class_names": classifier.class_names or dataset.class_names,
+        },
+        "dataset": {"name": dataset.name, "n": len(dataset), "digest": dataset.digest},
+        "attack": {"name": config.attack.name, **{k: v for k, v in identity["attack"].items() if k != "method"}},
+        "threat": {**identity["threat"], "region": None},
+        "seed": config.seed,
+        "stop": config.engine.stop,
+        "evidence": config.evidence.keep,
+    }
+
+
+def same(run: RunFolder, facts: dict[str, Any], config: Config) -> None:
+    """Refuse to go on with a run that began with other weights, data or preprocessing, or that keeps less evidence."""
+    advice = "runs.fresh=true sets it aside and starts anew"
+    for name, met in facts["digests"].items():
+        if run.run["digests"].get(name) != met:
+            what = {"model": "weights", "dataset": "images or labels"}.get(name, name)
+            raise UserError(f"{run.path}: {what} changed since this run began; {advice}")
+    serves(run, config)
+
+
+def serves(run: RunFolder, config: Config) -> None:
+    """Refuse where a file that the configuration names has changed, or more evidence is asked for than was kept."""
+    for key in files.changed(run.run["files"], files.digests(config.plain())):
+        raise UserError(
+            f"{run.path}: the file that {key} names changed since this run began; runs.fresh=true sets it aside and "
+            "starts anew"
+        )
+    kept = run.run["evidence"]
+    if _KEPT.index(config.evidence.keep) > _KEPT.index(kept):
+        raise UserError(
+            f"{run.path} keeps evidence={kept}, and evidence={config.evidence.keep} was asked for; runs.fresh=true "
+            "sets it aside and starts anew"
+        )
