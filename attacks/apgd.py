@@ -38,7 +38,7 @@ class APGD(Attack):
     loss: Literal["ce", "dlr", "targeted_ce", "targeted_dlr"] = "ce"
     large_eps: bool = True
 
-    name: ClassVar[str] = "apgd"
+    method: ClassVar[str] = "apgd"
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2", "l1"})
     optimum: ClassVar[bool] = True
     gradients: ClassVar[bool] = True

@@ -34,7 +34,7 @@ class PGD(Attack):
     loss: losses.LossName = "ce"
     init: Literal["random", "zero"] = "random"
 
-    name: ClassVar[str] = "pgd"
+    method: ClassVar[str] = "pgd"
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2"})
     optimum: ClassVar[bool] = True
     gradients: ClassVar[bool] = True
