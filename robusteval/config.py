@@ -94,7 +94,7 @@ class Config:
 
     @property
     def folder_name(self) -> str:
-        return "-".join([_slug(self.model.name), _slug(self.dataset.name), _slug(self.attack.method), self.key])
+        return "-".join([_slug(self.model.name), _slug(self.dataset.name), _slug(self.attack.label()), self.key])
 
     def plain(self) -> dict[str, Any]:
         """Return the resolved configuration as it is written into the run folder."""

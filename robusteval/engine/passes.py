@@ -95,23 +95,23 @@ class Passes:
             logits = self._forward(points.clone())[: len(query.points)].float()
             loss = query.loss(logits)
             if not loss.requires_grad:
-                raise UserError(_NO_GRADIENT)
+                raise UserError(NO_GRADIENT)
             try:
                 (gradient,) = torch.autograd.grad(loss.sum(), points, allow_unused=True)
             except RAISED_BY_NETWORKS as error:
-                raise UserError(_failed("backward", error)) from error
+                raise UserError(failed("backward", error)) from error
         if gradient is None:
-            raise UserError(_NO_GRADIENT)
+            raise UserError(NO_GRADIENT)
         return Answer(logits=logits.detach(), loss=loss.detach(), gradient=gradient[: len(query.points)])
 
     def _forward(self, points: Tensor) -> Tensor:
         try:
             return self.module(points)
         except RAISED_BY_NETWORKS as error:
-            raise UserError(_failed("forward", error)) from error
+            raise UserError(failed("forward", error)) from error
 
 
-def _failed(direction: str, error: BaseException) -> str:
+def failed(direction: str, error: BaseException) -> str:
     """Return one sentence: what the network raised, and where."""
     if isinstance(error, torch.OutOfMemoryError):
         return f"the device has not enough memory for a {direction} pass; set engine.slots to fewer, such as {QUANTUM}"
@@ -123,7 +123,7 @@ def _failed(direction: str, error: BaseException) -> str:
     )
 
 
-_NO_GRADIENT = (
+NO_GRADIENT = (
     "the model's logits do not depend differentiably on the image (a detached tensor, numpy or no_grad inside "
     "forward), "
     "so an attack by gradients would report a robustness that is not there; use attack=solarize or attack=noise, or "
