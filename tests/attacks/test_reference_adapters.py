@@ -1,4 +1,4 @@
-"""The adapters' own logic, on modules of a few lines in the place of the libraries: what they are told, what is refused."""
+"""The adapters' own logic, on modules in place of the libraries: what those are told, what is refused."""
 
 import base64
 import hashlib
