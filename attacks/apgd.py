@@ -40,7 +40,7 @@ class APGD(Attack):
     large_eps: bool = True
     eot: Annotated[int, Ge(1)] = 1
 
-    name: ClassVar[str] = "apgd"
+    method: ClassVar[str] = "apgd"
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2", "l1"})
     optimum: ClassVar[bool] = True
     gradients: ClassVar[bool] = True

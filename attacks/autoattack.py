@@ -29,7 +29,7 @@ class AutoAttack(Attack):
     steps: Annotated[int, Ge(1)] = 100
     queries: Annotated[int, Ge(1)] = 5000
 
-    name: ClassVar[str] = "autoattack"
+    method: ClassVar[str] = "autoattack"
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2", "l1"})
     gradients: ClassVar[bool] = True
 

@@ -127,7 +127,7 @@ class Attack:
     ``revision``  raised whenever results change; part of a run's key.
     """
 
-    name: ClassVar[str]
+    method: ClassVar[str]
     revision: ClassVar[int] = 1
     norms: ClassVar[frozenset[str]]
     optimum: ClassVar[bool] = False
@@ -147,7 +147,7 @@ class Attack:
 
     def stages(self, norm: str) -> "tuple[tuple[str, Attack], ...]":
         """Return (name, attack) in order for a ball in ``norm``; each is run on the samples that still stand."""
-        return ((self.name, self),)
+        return ((self.method, self),)
 
     def restarts(self) -> int:
         """Return how many independent starts each target gets."""
@@ -171,7 +171,7 @@ class Attack:
 
     def apply(self, x: Tensor, parameter: Tensor) -> Tensor:
         """Return the images [n, ...] that a one-parameter attack makes of ``x`` with ``parameter`` [n]."""
-        raise TypeError(f"{self.name} is not a one-parameter attack")
+        raise TypeError(f"{self.method} is not a one-parameter attack")
 
     def start(self, job: Job) -> State:
         """Return the state of fresh slots."""

@@ -35,7 +35,7 @@ class FAB(Attack):
     eta: Annotated[float, Ge(1)] = 1.05
     beta: Annotated[float, Gt(0), Lt(1)] = 0.9
 
-    name: ClassVar[str] = "fab"
+    method: ClassVar[str] = "fab"
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2", "l1"})
     optimum: ClassVar[bool] = True
     gradients: ClassVar[bool] = True

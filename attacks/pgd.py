@@ -35,7 +35,7 @@ class PGD(Attack):
     init: Literal["random", "zero"] = "random"
     eot: Annotated[int, Ge(1)] = 1
 
-    name: ClassVar[str] = "pgd"
+    method: ClassVar[str] = "pgd"
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2"})
     optimum: ClassVar[bool] = True
     gradients: ClassVar[bool] = True

@@ -33,7 +33,7 @@ class Square(Attack):
     p_init: Annotated[float, Gt(0), Le(1)] = 0.8
     resc_schedule: bool = False
 
-    name: ClassVar[str] = "square"
+    method: ClassVar[str] = "square"
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2", "l1"})
 
     def start(self, job: Job) -> State:

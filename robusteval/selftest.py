@@ -77,9 +77,9 @@ def proofs() -> Iterator[Proof]:
 def _optimum(kind: type[Attack]) -> Iterator[Proof]:
     norms: tuple[Norm, ...] = ("linf", "l2")
     for norm in norms:
-        for options in _OPTIMUM_OPTIONS.get((kind.name, norm), ({},)) if norm in kind.norms else ():
+        for options in _OPTIMUM_OPTIONS.get((kind.method, norm), ({},)) if norm in kind.norms else ():
             attack = kind(**options)
-            words = " ".join([kind.name, *(f"{key}={value}" for key, value in options.items())])
+            words = " ".join([kind.method, *(f"{key}={value}" for key, value in options.items())])
             for classes in (2, 10) if attack.min_classes() == 2 else (10,):
                 below, above, n = 0, 0, 0
                 for shape in SHAPES:

@@ -51,7 +51,7 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
             "class_names": classifier.class_names or dataset.class_names,
         },
         "dataset": {"name": dataset.name, "n": len(dataset), "digest": dataset.digest},
-        "attack": {"name": config.attack.name, **{k: v for k, v in identity["attack"].items() if k != "method"}},
+        "attack": {"name": config.attack.method, **{k: v for k, v in identity["attack"].items() if k != "method"}},
         "threat": {**identity["threat"], "region": None},
         "seed": config.seed,
         "stop": config.engine.stop,

@@ -83,7 +83,7 @@ def _run(config: Config, run: RunFolder, classifier: Classifier, dataset: Datase
         selftest.check_answer(classifier, passes, first)
         _begin(config, run, classifier, dataset, command, device, passes, first)
         stages = stages_of(config.attack, config.threat)
-        with progress(len(dataset) * (1 + len(stages)), f"{config.model.name}, {config.attack.name}") as advance:
+        with progress(len(dataset) * (1 + len(stages)), f"{config.model.name}, {config.attack.method}") as advance:
             searcher = Searcher(
                 oracle=passes,
                 verifier=Passes(module=module, batch=passes.batch),
@@ -153,7 +153,7 @@ def _fits(config: Config, classifier: Classifier) -> None:
     """Refuse an attack or a goal that needs more classes than there are."""
     needed = 6 if config.threat.goal == "top5" else config.attack.min_classes()
     if classifier.classes < needed:
-        what = "threat.goal=top5" if config.threat.goal == "top5" else f"attack={config.attack.name} with these options"
+        what = "threat.goal=top5" if config.threat.goal == "top5" else f"attack={config.attack.method} with these options"
         raise UserError(f"{what} needs at least {needed} classes, and model={classifier.name} has {classifier.classes}")
 
 

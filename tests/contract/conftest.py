@@ -108,8 +108,8 @@ class Case:
     def random(self) -> bool:
         """Whether the seed may matter."""
         start = getattr(self.attack, "init", None) or getattr(self.attack, "mode", None)
-        restarted = self.attack.name == "fab" and self.attack.restarts() > 1  # its first restart starts at the image
-        return self.attack.name in ("noise", "square", "apgd") or restarted or start == "random"
+        restarted = self.attack.method == "fab" and self.attack.restarts() > 1  # its first restart starts at the image
+        return self.attack.method in ("noise", "square", "apgd") or restarted or start == "random"
 
 
 def made(name: str, options: dict[str, Any]) -> Attack:

@@ -56,11 +56,11 @@ def test_slots_and_order_change_no_bit(case: Any, net: str, stop: Any, nets: dic
         pytest.skip("a survey stops at nothing anyway, and one network is enough for its many passes")
     if survey:
         images, labels = images[:9], labels[:9]
-    if net == "mnist_cnn" and stop == "never" and case.attack.name == "pgd" and case.attack.restarts() > 1:
+    if net == "mnist_cnn" and stop == "never" and case.attack.method == "pgd" and case.attack.restarts() > 1:
         pytest.skip("restarts on every sample of the larger network: the smaller one shows it")
     n = len(images)
     reference = search(case.attack, network, images, labels, case.threat, slots=16, stop=stop)
-    if case.attack.name == "pgd" and net == "convnet":
+    if case.attack.method == "pgd" and net == "convnet":
         assert reference.broken.any(), "a test in which nothing happens proves nothing"
     for slots in SLOTS:
         board = search(case.attack, network, images, labels, case.threat, slots=slots, stop=stop)
