@@ -31,6 +31,7 @@ class AutoAttack(Attack):
 
     method: ClassVar[str] = "autoattack"
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2", "l1"})
+    optimum: ClassVar[bool] = True
     gradients: ClassVar[bool] = True
 
     def min_classes(self) -> int:

@@ -93,7 +93,7 @@ def _schedule(attack: Square, height: int, width: int, norm: str, device: torch.
 
 
 def sides(attack: Square, height: int, width: int, norm: str) -> list[int]:
-    """Return the side of the window of every step: within the image, but for Linf odd and at least 3 if there is room."""
+    """Return the side of the window of every step: within the image; but for Linf odd and, if it fits, at least 3."""
     found = []
     for step in range(attack.queries):
         at = int(step / attack.queries * 10_000) if attack.resc_schedule else step

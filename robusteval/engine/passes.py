@@ -6,7 +6,6 @@ pass is padded to a multiple of 16 (spare rows repeat the first one and are not 
 
 import contextlib
 import hashlib
-import math
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from robusteval.attacks.base import Answer, Loss, Query
 from robusteval.errors import UserError
 
 QUANTUM = 16
+_LEAST = 1e-300  # a probability whose logarithm is still finite
 
 # What a user's forward or backward may raise when it is wrong; SystemExit, since a network may not end the evaluation.
 RAISED_BY_NETWORKS = (
@@ -127,8 +127,8 @@ class Passes:
             return several[0]
         return Answer(
             logits=_mean_logits([answer.logits for answer in several]),
-            loss=torch.stack([answer.value for answer in several]).mean(0),
-            gradient=torch.stack([answer.slope for answer in several]).mean(0),
+            loss=_mean([answer.value for answer in several]),
+            gradient=_mean([answer.slope for answer in several]),
         )
 
     def cost(self, query: Query, answer: Answer) -> tuple[int, int]:
@@ -169,11 +169,24 @@ class Passes:
             raise UserError(_failed("forward", error)) from error
 
 
+def _mean(several: list[Tensor]) -> Tensor:
+    """Return the mean, added up one after the other: in a reduction the bits depend on where a number stands."""
+    total = several[0].clone()
+    for values in several[1:]:
+        total += values
+    return total / len(several)
+
+
 def _mean_logits(several: list[Tensor]) -> Tensor:
-    """Return the logarithm of the mean softmax of logits [n, classes]; of one alone the logits as they are."""
+    """Return the logarithm of the mean softmax of logits [n, classes]; of one alone the logits as they are.
+
+    NaN where one of them is not finite, which a mean softmax would hide.
+    """
     if len(several) == 1:
         return several[0]
-    return torch.stack([logits.log_softmax(1) for logits in several]).logsumexp(0) - math.log(len(several))
+    mean = _mean([logits.double().softmax(1) for logits in several]).clamp(min=_LEAST).log().float()
+    unusable = torch.stack([~logits.isfinite().all(1) for logits in several]).any(0)
+    return mean.masked_fill(unusable[:, None], torch.nan)
 
 
 def _failed(direction: str, error: BaseException) -> str:

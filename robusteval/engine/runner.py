@@ -153,7 +153,9 @@ def _fits(config: Config, classifier: Classifier) -> None:
     """Refuse an attack or a goal that needs more classes than there are."""
     needed = 6 if config.threat.goal == "top5" else config.attack.min_classes()
     if classifier.classes < needed:
-        what = "threat.goal=top5" if config.threat.goal == "top5" else f"attack={config.attack.method} with these options"
+        what = (
+            "threat.goal=top5" if config.threat.goal == "top5" else f"attack={config.attack.method} with these options"
+        )
         raise UserError(f"{what} needs at least {needed} classes, and model={classifier.name} has {classifier.classes}")
 
 
