@@ -61,12 +61,19 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
 
 def same(run: RunFolder, facts: dict[str, Any], config: Config) -> None:
     """Refuse to go on with a run that began with other weights, data or preprocessing, or that keeps less evidence."""
-    advice = "runs.fresh=true sets it aside and starts anew"
+    if (what := differs(run, facts)) is not None:
+        raise UserError(
+            f"{run.path}: {what} changed since this run began; runs.fresh=true sets it aside and starts anew"
+        )
+    serves(run, config)
+
+
+def differs(run: RunFolder, facts: dict[str, Any]) -> str | None:
+    """Return what was met now and is not what the run began with, or None."""
     for name, met in facts["digests"].items():
         if run.run["digests"].get(name) != met:
-            what = {"model": "weights", "dataset": "images or labels"}.get(name, name)
-            raise UserError(f"{run.path}: {what} changed since this run began; {advice}")
-    serves(run, config)
+            return {"model": "weights", "dataset": "images or labels"}.get(name, name)
+    return None
 
 
 def serves(run: RunFolder, config: Config) -> None:

@@ -13,9 +13,10 @@ from robusteval.config import Config
 from robusteval.datasets.base import Dataset
 from robusteval.datasets.checks import check
 from robusteval.engine import plan, selftest
-from robusteval.engine.devices import device_of
+from robusteval.engine.devices import devices_of
 from robusteval.engine.session import Session, load, opened
 from robusteval.engine.signals import interruptible
+from robusteval.engine.workers import share
 from robusteval.errors import UserError
 from robusteval.evidence import atomic, derive, lock
 from robusteval.evidence.folder import RunFolder, write_json
@@ -41,6 +42,7 @@ def evaluate(config: Config, command: Sequence[str]) -> Path:
         show(run.results(), run.path)
         return run.path
     refuse_missing(config)
+    devices = devices_of(config.runtime.device, config.runtime.workers, torch.cuda.device_count())
     atomic.make_folder(Path(config.runs.dir))  # before weights are loaded for nothing
     prepare(config.logger)
     with interruptible():
@@ -52,7 +54,7 @@ def evaluate(config: Config, command: Sequence[str]) -> Path:
             lock.refuse_held(run.locks)
             _set_aside(run.path)
         with lock.hold(run.locks, "1-of-1"):
-            return _run(config, run, classifier, dataset, command)
+            return _run(config, run, classifier, dataset, devices, command)
 
 
 def refuse_missing(config: Config) -> None:
@@ -64,19 +66,29 @@ def refuse_missing(config: Config) -> None:
         raise UserError("\n            ".join([sentence, *filter(None, [config.model.missing()])]))
 
 
-def _run(config: Config, run: RunFolder, classifier: Classifier, dataset: Dataset, command: Sequence[str]) -> Path:
+def _run(
+    config: Config,
+    run: RunFolder,
+    classifier: Classifier,
+    dataset: Dataset,
+    devices: Sequence[torch.device],
+    command: Sequence[str],
+) -> Path:
     run.sweep_leftovers()
     begun = time.monotonic()
-    device = device_of(config.runtime.device)
-    with opened(config, classifier, dataset, device, config.runtime.threads) as session:
+    with opened(config, classifier, dataset, devices[0], config.runtime.threads) as session:
         check(dataset, classifier, session.first)
         selftest.check_answer(classifier, session.passes, session.first)
         _begin(run, session, command)
         total = len(dataset) * (1 + len(session.stages))
         with progress(total, f"{config.model.name}, {config.attack.name}") as advance:
             work = session.work(run, advance)
-            for number, done in work.pending():
-                work.compute(number, done)
+            tasks = list(work.pending())
+            if min(len(devices), len(tasks)) > 1:
+                share(config, run, tasks, devices[: len(tasks)], advance)
+            else:
+                for number, done in tasks:
+                    work.compute(number, done)
     return _finish(config, run, dataset, time.monotonic() - begun)
 
 
