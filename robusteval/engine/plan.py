@@ -9,8 +9,8 @@ from robusteval.datasets.base import Dataset
 from robusteval.engine.search import point_of
 from robusteval.engine.stages import stages_of
 from robusteval.errors import UserError
-from robusteval.evidence import derive, files
-from robusteval.evidence.folder import CLEAN, RunFolder
+from robusteval.evidence import files
+from robusteval.evidence.folder import CLEAN, SCHEMA, RunFolder
 
 # The order of evidence kept: a finished run serves whoever asks for no more than it holds.
 _KEPT = ("none", "auto", "all")
@@ -30,7 +30,7 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
             "exhaustive": config.attack.exhaustive(),
         }
     return {
-        "schema": derive.SCHEMA,
+        "schema": SCHEMA,
         "key": config.key,
         "fingerprint": hashlib.sha256(canonical.encode()).hexdigest()[:16],
         "digests": digests,

@@ -51,6 +51,8 @@ def main(parent: Connection, plain: Mapping[str, Any], path: Path, device: str) 
 
 
 def _serve(parent: Connection, plain: Mapping[str, Any], run: RunFolder, device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # what a network makes on "cuda" is to be beside its weights
     config = build(plain)
     classifier, dataset = load(config)
     if (name := plan.differs(run, plan.facts_of(config, classifier, dataset))) is not None:

@@ -38,6 +38,8 @@ def share(
     Raises what a worker met where that is for the user, and RobustevalError where one died. What the others have
     finished by then is on the disk.
     """
+    if devices[0].type == "cuda":
+        torch.cuda.empty_cache()  # what the checks before took on this GPU is for its worker now
     waiting = deque(tasks)
     crew: dict[Connection, SpawnProcess] = {}
     try:
@@ -54,7 +56,7 @@ def share(
                 if isinstance(message, int):
                     tick(message)
                 elif waiting:
-                    with contextlib.suppress(BrokenPipeError):  # it died just now, as we hear next
+                    with contextlib.suppress(ConnectionError):  # it died just now, as we hear next
                         connection.send(waiting.popleft())
                 else:
                     busy.discard(connection)
@@ -74,7 +76,13 @@ def _start(config: Config, run: RunFolder, device: torch.device) -> tuple[Connec
     ours, theirs = context.Pipe()
     with theirs, _deaf(), _nameless():
         process = context.Process(target=worker.main, args=(theirs, config.plain(), run.path, str(device)))
-        process.start()
+        try:
+            process.start()
+        except OSError as error:
+            raise RobustevalError(
+                f"{run.path}: a worker could not be started ({error.strerror}); run the same command with fewer "
+                "runtime.workers to go on"
+            ) from error
     return ours, process
 
 
@@ -82,11 +90,11 @@ def _heard(connection: Connection, process: SpawnProcess, run: RunFolder) -> Mes
     """Return a worker's next message. Raises RobustevalError where there will be none."""
     try:
         return connection.recv()
-    except (EOFError, ConnectionResetError):
+    except (EOFError, OSError):  # the latter in the midst of a message
         process.join()
     code = process.exitcode or 0
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    hint = "; where memory ran out, fewer runtime.workers need less" if code == -signal.SIGKILL else ""
+    hint = " (where memory ran out, fewer runtime.workers need less)" if code == -signal.SIGKILL else ""
     raise RobustevalError(
         f"{run.path}: a worker (process {process.pid}) {how}{hint}; run the same command to go on, what is finished is "
         "kept"
