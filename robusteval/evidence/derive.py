@@ -6,10 +6,8 @@ import pyarrow as pa
 
 from robusteval.checks.evidence import checks, exhaustive
 from robusteval.evidence import atomic, samples, shards
-from robusteval.evidence.folder import RunFolder
+from robusteval.evidence.folder import SCHEMA, RunFolder
 from robusteval.metrics.summary import summarise
-
-SCHEMA = 1
 
 
 def write_samples(run: RunFolder) -> pa.Table:

@@ -14,6 +14,9 @@ from robusteval.evidence.shards import Shards
 
 CLEAN = "clean"
 
+# Of run.json and results.json.
+SCHEMA = 1
+
 
 @dataclass(frozen=True)
 class RunFolder:
