@@ -21,7 +21,7 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
     identity = config.identity()
     digests = {"model": classifier.digest, "dataset": dataset.digest, "preprocessing": repr(classifier.preprocessing)}
     canonical = "\n".join([config.key, *digests.values()])
-    columns = config.attack.columns()
+    columns, stages = config.attack.columns(), stages_of(config.attack, config.threat)
     survey = None
     if columns is not None:
         survey = {
@@ -39,7 +39,8 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
             "n": len(dataset),
             "chunk": config.chunk,
             "chunks": -(-len(dataset) // config.chunk),
-            "stages": [CLEAN, *(stage.name for stage in stages_of(config.attack, config.threat))],
+            "stages": [CLEAN, *(stage.name for stage in stages)],
+            **({} if len(config.threat.radii) == 1 else {"radii": {s.name: s.threat.radius for s in stages}}),
             "point": point_of(config.attack, config.engine.stop),
             **({} if survey is None else {"survey": survey}),
         },
