@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import ClassVar, Literal, Protocol, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Loss = Callable[[Tensor], Tensor]
 
@@ -149,6 +149,22 @@ class Attack:
         """Return (name, attack) in order for a ball in ``norm``; each is run on the samples that still stand."""
         return ((self.method, self),)
 
+    def label(self) -> str:
+        """Return what results call it: its method, and what else tells it apart."""
+        return self.method
+
+    def library(self) -> str | None:
+        """Return the name and version of the library whose attack it is; None for an attack of our own."""
+        return None
+
+    def refusal(self, norm: str) -> str | None:
+        """Return in a sentence why it cannot run here in ``norm``: a library or an option that is not there."""
+        return None
+
+    def notes(self) -> tuple[str, ...]:
+        """Return sentences about the environment that the user should read before it runs."""
+        return ()
+
     def restarts(self) -> int:
         """Return how many independent starts each target gets."""
         return 1
@@ -179,6 +195,28 @@ class Attack:
 
     def iterate(self, state: State) -> Steps:
         """Run ONE iteration: yield queries, return which slots [slots] (bool) have nothing left to do."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholeBatch(Attack):
+    """An attack of another library: it gets the network and all samples of a chunk at once, and returns one image each.
+
+    The engine counts its passes, brings its points into the threat and verifies every one; its result may depend on
+    batch, order and neighbours, and on the global generators, which the engine seeds for each call.
+    """
+
+    invariant: ClassVar[bool] = False
+
+    def bounded(self) -> bool:
+        """Return whether it is told the radius; one that is not looks for the nearest point, however far."""
+        return True
+
+    def run(self, network: nn.Module, x: Tensor, y: Tensor, *, norm: str, eps: float, seed: int) -> Tensor:
+        """Return attacked images of the shape of ``x`` [n, C, H, W] with labels ``y`` [n].
+
+        ``network`` maps images in [0, 1] to float32 logits and is in eval mode. ``seed`` is from 0 to 2^31 - 1.
+        """
         raise NotImplementedError
 
 

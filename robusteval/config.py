@@ -94,7 +94,7 @@ class Config:
 
     @property
     def folder_name(self) -> str:
-        return "-".join([_slug(self.model.name), _slug(self.dataset.name), _slug(self.attack.method), self.key])
+        return "-".join([_slug(self.model.name), _slug(self.dataset.name), _slug(self.attack.label()), self.key])
 
     def plain(self) -> dict[str, Any]:
         """Return the resolved configuration as it is written into the run folder."""
@@ -158,7 +158,7 @@ def build(composed: Mapping[str, Any]) -> Config:
         )
     if len(config.threat.radii) > 1 and (config.attack.parametric or config.attack.columns() is not None):
         raise UserError(
-            f"threat.eps={list(config.threat.radii)}: attack={config.attack.name} has one number to choose, not a way "
+            f"threat.eps={list(config.threat.radii)}: attack={config.attack.method} has one number to choose, not a way "
             f"into the ball, so it makes no curve over the radius; name one, as in threat.eps={config.threat.radius:g}"
         )
     return config

@@ -69,7 +69,8 @@ class Board:
     first the clean image; ``loss`` its cross-entropy; ``parameter`` the number behind it (NaN: none). ``distance``
     (float64; None unless the nearest is kept) is how near that is: infinite before one is found. ``broken`` holds from
     the start for samples that are wrong without an attack. ``forward`` and ``backward`` count passes.
-    ``rejected`` counts claims that the verifier did not confirm.
+    ``rejected`` counts claims that the verifier did not confirm, ``outside`` the points of a whole-batch attack that
+    had to be brought into the threat by more than rounding (None: there was no such attack).
     """
 
     point: Tensor
@@ -84,6 +85,7 @@ class Board:
     moved: Tensor
     survey: Survey | None
     rejected: int = field(default=0)
+    outside: int | None = field(default=None)
 
     @classmethod
     def of(
@@ -106,8 +108,8 @@ class Board:
             survey=Survey.of(n, columns, device) if columns else None,
         )
 
-    def count(self, positions: Tensor, *, forward: int, backward: int) -> None:
-        """Add passes to the samples at ``positions`` (each at most once)."""
+    def count(self, positions: Tensor, *, forward: int | Tensor, backward: int | Tensor) -> None:
+        """Add passes, the same or one number each, to the samples at ``positions`` (each at most once)."""
         self.forward[positions] += forward
         self.backward[positions] += backward
 

@@ -145,7 +145,7 @@ class Passes:
             logits = self._forward(points.clone())[:n].float()
             loss = loss_of(logits)
             if not loss.requires_grad:
-                raise UserError(_NO_GRADIENT)
+                raise UserError(NO_GRADIENT)
             sums = loss.sum(0).unbind() if loss.ndim == 2 else (loss.sum(),)
             try:
                 gradients = [
@@ -153,9 +153,9 @@ class Passes:
                     for number, value in enumerate(sums)
                 ]
             except RAISED_BY_NETWORKS as error:
-                raise UserError(_failed("backward", error)) from error
+                raise UserError(failed("backward", error)) from error
         if any(gradient is None for gradient in gradients):
-            raise UserError(_NO_GRADIENT)
+            raise UserError(NO_GRADIENT)
         rows = [gradient[:n] for gradient in gradients]
         gradient = torch.stack(rows, 1) if loss.ndim == 2 else rows[0]
         return Answer(logits=logits.detach(), loss=loss.detach(), gradient=gradient)
@@ -166,7 +166,7 @@ class Passes:
         try:
             return self.module(points)
         except RAISED_BY_NETWORKS as error:
-            raise UserError(_failed("forward", error)) from error
+            raise UserError(failed("forward", error)) from error
 
 
 def _mean(several: list[Tensor]) -> Tensor:
@@ -189,7 +189,7 @@ def _mean_logits(several: list[Tensor]) -> Tensor:
     return mean.masked_fill(unusable[:, None], torch.nan)
 
 
-def _failed(direction: str, error: BaseException) -> str:
+def failed(direction: str, error: BaseException) -> str:
     """Return one sentence: what the network raised, and where."""
     if isinstance(error, torch.OutOfMemoryError):
         return f"the device has not enough memory for a {direction} pass; set engine.slots to fewer, such as {QUANTUM}"
@@ -201,7 +201,7 @@ def _failed(direction: str, error: BaseException) -> str:
     )
 
 
-_NO_GRADIENT = (
+NO_GRADIENT = (
     "the model's logits do not depend differentiably on the image (a detached tensor, numpy or no_grad inside "
     "forward), "
     "so an attack by gradients would report a robustness that is not there; use attack=solarize or attack=noise, or "

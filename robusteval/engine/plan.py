@@ -20,6 +20,8 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
     """Return what run.json says of the plan and of what was met: key, digests, chunks, stages."""
     identity = config.identity()
     digests = {"model": classifier.digest, "dataset": dataset.digest, "preprocessing": repr(classifier.preprocessing)}
+    if (library := config.attack.library()) is not None:
+        digests["library"] = library
     canonical = "\n".join([config.key, *digests.values()])
     columns, stages = config.attack.columns(), stages_of(config.attack, config.threat)
     survey = None
@@ -52,7 +54,10 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
             "class_names": classifier.class_names or dataset.class_names,
         },
         "dataset": {"name": dataset.name, "n": len(dataset), "digest": dataset.digest},
-        "attack": {"name": config.attack.method, **{k: v for k, v in identity["attack"].items() if k != "method"}},
+        "attack": {
+            "name": config.attack.label(),
+            **{key: value for key, value in identity["attack"].items() if key not in ("method", "name")},
+        },
         "threat": {**identity["threat"], "region": None},
         "seed": config.seed,
         "stop": config.engine.stop,

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from robusteval import randomness
 from robusteval.attacks import losses
-from robusteval.attacks.base import Answer, Attack, Job, Query, State
+from robusteval.attacks.base import Answer, Attack, Job, Query, State, WholeBatch
+from robusteval.engine import whole
 from robusteval.engine.board import Board
 from robusteval.engine.passes import Passes
 from robusteval.engine.queue import Queue, Ticket
@@ -70,6 +71,9 @@ class Searcher:
             columns=0 if columns is None else len(columns),
             nearest=point == "nearest",
         )
+        if isinstance(attack, WholeBatch):
+            self._whole(attack, stage, chunk, board, order, point)
+            return board
         # A survey answers for every parameter, so it is asked of the model as given and stops at nothing.
         oracle = self.oracle if columns is None else self.verifier
         targets = attack.targets(chunk.logits.shape[1])
@@ -104,6 +108,24 @@ class Searcher:
         if oracle is not self.verifier and point != "nearest":
             self._confirm(stage.threat, chunk, board)
         return board
+
+    def _whole(
+        self, attack: WholeBatch, stage: Stage, chunk: Chunk, board: Board, order: Sequence[int], point: Point
+    ) -> None:
+        """Let another library's attack run on all samples at once; its points are claims like any others."""
+        if not order:
+            return
+        at = torch.tensor(sorted(order), device=chunk.images.device)
+        x = chunk.images[at]
+        number = int(randomness.generator(self.seed, int(chunk.ids[0]), stage.draws).integers(2**31))
+        proposed = whole.propose(
+            attack, self.oracle.module, x, chunk.labels[at], stage.threat, seed=number, beat=lambda: self.tick(0)
+        )
+        board.count(at, forward=proposed.forward, backward=proposed.backward)
+        board.outside = proposed.outside
+        answer = Answer(logits=self.verifier.logits(proposed.points))
+        self._learn(stage.threat, Query(points=proposed.points), answer, chunk, board, at, point, self.verifier)
+        self.tick(len(order))
 
     def _confirm(self, threat: ThreatModel, chunk: Chunk, board: Board) -> None:
         """Let the verifier predict the kept points that no claim made it see; one that it misses is broken."""
