@@ -20,11 +20,14 @@ class Query:
     """Points [slots, C, H, W] whose logits are wanted; with ``loss`` (logits -> [slots]) its input gradient too.
 
     A one-parameter attack names the ``parameter`` [slots] behind each point, so that it can be kept instead of the
-    image, and a survey the ``column`` [slots] of its table that the answer belongs to.
+    image, and a survey the ``column`` [slots] of its table that the answer belongs to. ``repeat`` passes are averaged
+    where the network is randomised. A loss may also give several values a row, [slots, values]: then there are as many
+    gradients.
     """
 
     points: Tensor
     loss: Loss | None = None
+    repeat: int = 1
     parameter: Tensor | None = None
     column: Tensor | None = None
 
@@ -32,6 +35,9 @@ class Query:
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """Logits [slots, classes], and where a loss was given its values [slots] and gradient [slots, C, H, W].
+
+    Of a loss with several values a row: [slots, values] and [slots, values, C, H, W]. Of several passes: the mean of
+    losses and gradients, and logits that are the logarithm of the mean softmax.
 
     Entries of a gradient that are not finite arrive as zeros; the engine reports the sample.
     """
@@ -134,6 +140,10 @@ class Attack:
     def min_classes(self) -> int:
         """Return how many classes the classifier must have."""
         return 2
+
+    def max_classes(self) -> int | None:
+        """Return how many classes the classifier may have; None for any number."""
+        return None
 
     def stages(self, norm: str) -> "tuple[tuple[str, Attack], ...]":
         """Return (name, attack) in order for a ball in ``norm``; each is run on the samples that still stand."""

@@ -156,6 +156,11 @@ def build(composed: Mapping[str, Any]) -> Config:
             f"attack={config.attack.method} looks for the nearest image with another prediction, so it takes no "
             f"threat.goal={config.threat.goal}; use threat.goal=top1 or another attack"
         )
+    if len(config.threat.radii) > 1 and (config.attack.parametric or config.attack.columns() is not None):
+        raise UserError(
+            f"threat.eps={list(config.threat.radii)}: attack={config.attack.method} has one number to choose, not a way "
+            f"into the ball, so it makes no curve over the radius; name one, as in threat.eps={config.threat.radius:g}"
+        )
     return config
 
 

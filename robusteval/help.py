@@ -28,7 +28,7 @@ keys (all of them: robusteval --cfg job)
   threat=linf_8_255, threat.norm=l2, threat.eps=8/255, threat.goal=top5
   attack.steps=100 and the other options of the attack
   engine.slots=64, engine.stop=never, seed=1
-  evidence=auto|all|none, logger=wandb|none, runtime.device=auto, runs.dir=runs, runs.fresh=true
+  evidence=auto|all|none, logger=wandb|none, runtime.device=auto, runtime.workers=2, runs.dir=runs, runs.fresh=true
 
 A run that exists is resumed, a complete one is shown.
 The last line on standard output is the run's folder.

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge
 
+# Beyond this a number is a slip of the keyboard that would bring the machine down.
+_MOST_WORKERS = 256
 _UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
@@ -20,12 +22,15 @@ class Engine:
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """Where an evaluation runs; changes no result."""
+    """Where an evaluation runs; changes no result. ``threads`` are those of each of the ``workers``."""
 
     device: str = "auto"
+    workers: Annotated[int, Ge(1)] = 1
     threads: Annotated[int, Ge(1)] | None = None
 
     def __post_init__(self) -> None:
+        if self.workers > _MOST_WORKERS:
+            raise ValueError(f"workers={self.workers} is too many; use one for each processor, at most {_MOST_WORKERS}")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise ValueError(f"device={self.device} is none of auto, cpu, cuda, cuda:N")
 

@@ -12,6 +12,7 @@ ATTACKS = MappingProxyType(
     {
         "none": "robusteval.attacks.none:NoAttack",
         "apgd": "robusteval.attacks.apgd:APGD",
+        "autoattack": "robusteval.attacks.autoattack:AutoAttack",
         "fab": "robusteval.attacks.fab:FAB",
         "cw": "robusteval.attacks.cw:CW",
         "noise": "robusteval.attacks.noise:Noise",

@@ -117,8 +117,10 @@ _OPTIMUM_OPTIONS: dict[tuple[str, str], tuple[dict[str, object], ...]] = {
     ("cw", "l2"): ({"steps": 100, "searches": 6, "constant": 0.1, "learning_rate": 0.003},),
     ("fmn", "linf"): ({"steps": 60},),
     ("fmn", "l2"): ({"steps": 60},),
-    ("fab", "linf"): ({"steps": 10, "n_targets": 2},),
-    ("fab", "l2"): ({"steps": 10, "n_targets": 2},),
+    ("fab", "linf"): ({"steps": 10, "n_targets": 2}, {"steps": 10, "targeted": False}),
+    ("fab", "l2"): ({"steps": 10, "n_targets": 2}, {"steps": 10, "targeted": False}),
+    ("autoattack", "linf"): ({"steps": 20, "queries": 20},),
+    ("autoattack", "l2"): ({"steps": 50, "queries": 20},),
 }
 
 

@@ -1,5 +1,6 @@
 """What is known of every sample of a chunk while a stage runs: its best point, its verdict, its cost."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -111,6 +112,19 @@ class Board:
         """Add passes, the same or one number each, to the samples at ``positions`` (each at most once)."""
         self.forward[positions] += forward
         self.backward[positions] += backward
+
+    def absorb(self, other: "Board", order: Sequence[int]) -> None:
+        """Take over what a later stage found on the samples ``order``: its breaks, and points of higher loss."""
+        rows = torch.tensor(order, dtype=torch.long, device=self.broken.device)
+        self.forward += other.forward
+        self.backward += other.backward
+        self.nonfinite |= other.nonfinite
+        self.rejected += other.rejected
+        fell = other.broken[rows] & ~self.broken[rows]
+        higher = (other.broken[rows] == self.broken[rows]) & (other.loss[rows] > self.loss[rows])
+        takes = rows[fell | higher]
+        for name in ("point", "logits", "loss", "parameter", "broken", "moved"):
+            getattr(self, name)[takes] = getattr(other, name)[takes]
 
     def keep(
         self,

@@ -1,23 +1,31 @@
-"""Where an evaluation runs, and how many samples at once."""
+"""Where an evaluation runs: the device of each of its processes, and how many samples at once."""
 
 import torch
 
 from robusteval.errors import UserError
 
 
-def device_of(name: str) -> torch.device:
-    """Return the device that ``runtime.device`` names. Raises UserError where it is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda":
-        count = torch.cuda.device_count()
-        if (device.index or 0) >= count:
-            raise UserError(
-                f"runtime.device={name}: this machine shows {count} CUDA devices to torch; use runtime.device=cpu "
-                "or auto"
-            )
-    return device
+def devices_of(name: str, workers: int, gpus: int) -> list[torch.device]:
+    """Return the device of each of ``workers`` processes: the processor for all of them, or a GPU for each.
+
+    ``name`` is ``runtime.device``, ``gpus`` how many CUDA devices torch shows. Two processes on one GPU would only wait
+    for each other, so that is refused. Raises UserError for it, and where a device is not there.
+    """
+    if name == "cpu" or (name == "auto" and not gpus):
+        return [torch.device("cpu")] * workers
+    wanted = torch.device("cuda" if name == "auto" else name)
+    if (wanted.index or 0) >= gpus:
+        raise UserError(
+            f"runtime.device={name}: this machine shows {gpus} CUDA devices to torch; use runtime.device=cpu or auto"
+        )
+    there = [torch.device("cuda", index) for index in range(gpus)] if wanted.index is None else [wanted]
+    if workers > len(there):
+        raise UserError(
+            f"runtime.workers={workers} with runtime.device={name}: each process takes a GPU of its own, and there "
+            f"{'is 1' if len(there) == 1 else f'are {len(there)}'}; use runtime.workers={len(there)}, or "
+            "runtime.device=cpu"
+        )
+    return there[:workers]
 
 
 def slots_for(device: torch.device, side: int) -> int:

@@ -9,8 +9,8 @@ from robusteval.datasets.base import Dataset
 from robusteval.engine.search import point_of
 from robusteval.engine.stages import stages_of
 from robusteval.errors import UserError
-from robusteval.evidence import derive, files
-from robusteval.evidence.folder import CLEAN, RunFolder
+from robusteval.evidence import files
+from robusteval.evidence.folder import CLEAN, SCHEMA, RunFolder
 
 # The order of evidence kept: a finished run serves whoever asks for no more than it holds.
 _KEPT = ("none", "auto", "all")
@@ -23,7 +23,7 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
     if (library := config.attack.library()) is not None:
         digests["library"] = library
     canonical = "\n".join([config.key, *digests.values()])
-    columns = config.attack.columns()
+    columns, stages = config.attack.columns(), stages_of(config.attack, config.threat)
     survey = None
     if columns is not None:
         survey = {
@@ -32,7 +32,7 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
             "exhaustive": config.attack.exhaustive(),
         }
     return {
-        "schema": derive.SCHEMA,
+        "schema": SCHEMA,
         "key": config.key,
         "fingerprint": hashlib.sha256(canonical.encode()).hexdigest()[:16],
         "digests": digests,
@@ -41,7 +41,8 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
             "n": len(dataset),
             "chunk": config.chunk,
             "chunks": -(-len(dataset) // config.chunk),
-            "stages": [CLEAN, *(stage.name for stage in stages_of(config.attack, config.threat))],
+            "stages": [CLEAN, *(stage.name for stage in stages)],
+            **({} if len(config.threat.radii) == 1 else {"radii": {s.name: s.threat.radius for s in stages}}),
             "point": point_of(config.attack, config.engine.stop),
             **({} if survey is None else {"survey": survey}),
         },
@@ -66,12 +67,19 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
 
 def same(run: RunFolder, facts: dict[str, Any], config: Config) -> None:
     """Refuse to go on with a run that began with other weights, data or preprocessing, or that keeps less evidence."""
-    advice = "runs.fresh=true sets it aside and starts anew"
+    if (what := differs(run, facts)) is not None:
+        raise UserError(
+            f"{run.path}: {what} changed since this run began; runs.fresh=true sets it aside and starts anew"
+        )
+    serves(run, config)
+
+
+def differs(run: RunFolder, facts: dict[str, Any]) -> str | None:
+    """Return what was met now and is not what the run began with, or None."""
     for name, met in facts["digests"].items():
         if run.run["digests"].get(name) != met:
-            what = {"model": "weights", "dataset": "images or labels"}.get(name, name)
-            raise UserError(f"{run.path}: {what} changed since this run began; {advice}")
-    serves(run, config)
+            return {"model": "weights", "dataset": "images or labels"}.get(name, name)
+    return None
 
 
 def serves(run: RunFolder, config: Config) -> None:

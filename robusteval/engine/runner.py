@@ -13,14 +13,12 @@ from robusteval.config import Config
 from robusteval.datasets.base import Dataset
 from robusteval.datasets.checks import check
 from robusteval.engine import plan, selftest
-from robusteval.engine.devices import device_of, slots_for
-from robusteval.engine.passes import QUANTUM, Passes, frozen
-from robusteval.engine.search import Searcher
+from robusteval.engine.devices import devices_of
+from robusteval.engine.session import Session, load, opened
 from robusteval.engine.signals import interruptible
-from robusteval.engine.stages import stages_of
-from robusteval.engine.units import Work
+from robusteval.engine.workers import share
 from robusteval.errors import UserError
-from robusteval.evidence import atomic, derive, images, lock
+from robusteval.evidence import atomic, derive, lock
 from robusteval.evidence.folder import RunFolder, write_json
 from robusteval.provenance import provenance
 from robusteval.report.console import show
@@ -44,11 +42,11 @@ def evaluate(config: Config, command: Sequence[str]) -> Path:
         show(run.results(), run.path)
         return run.path
     refuse_missing(config)
+    devices = devices_of(config.runtime.device, config.runtime.workers, torch.cuda.device_count())
     atomic.make_folder(Path(config.runs.dir))  # before weights are loaded for nothing
     prepare(config.logger)
     with interruptible():
-        classifier = config.model.load()
-        dataset = config.dataset.load(classifier.preprocessing, config.seed)
+        classifier, dataset = load(config)
         for note in (*dataset.notes, *config.attack.notes()):
             print(f"robusteval: {note}", file=sys.stderr)
         _fits(config, classifier)
@@ -56,7 +54,7 @@ def evaluate(config: Config, command: Sequence[str]) -> Path:
             lock.refuse_held(run.locks)
             _set_aside(run.path)
         with lock.hold(run.locks, "1-of-1"):
-            return _run(config, run, classifier, dataset, command)
+            return _run(config, run, classifier, dataset, devices, command)
 
 
 def refuse_missing(config: Config) -> None:
@@ -71,66 +69,45 @@ def refuse_missing(config: Config) -> None:
         raise UserError("\n            ".join([sentence, *filter(None, [config.model.missing()])]))
 
 
-def _run(config: Config, run: RunFolder, classifier: Classifier, dataset: Dataset, command: Sequence[str]) -> Path:
-    run.sweep_leftovers()
-    if config.runtime.threads is not None:
-        torch.set_num_threads(config.runtime.threads)
-    device = device_of(config.runtime.device)
-    module = classifier.module.to(device)
-    begun = time.monotonic()
-    with frozen(module):
-        first = dataset.images(range(min(len(dataset), 2 * QUANTUM))).to(device)
-        check(dataset, classifier, first)
-        slots = min(config.engine.slots or slots_for(device, first.shape[-1]), config.chunk)
-        passes = Passes(module=module, batch=-(-slots // QUANTUM) * QUANTUM)
-        selftest.check_answer(classifier, passes, first)
-        _begin(config, run, classifier, dataset, command, device, passes, first)
-        stages = stages_of(config.attack, config.threat)
-        with progress(len(dataset) * (1 + len(stages)), f"{config.model.name}, {config.attack.method}") as advance:
-            searcher = Searcher(
-                oracle=passes,
-                verifier=Passes(module=module, batch=passes.batch),
-                seed=config.seed,
-                slots=slots,
-                stop=config.engine.stop,
-                tick=advance,
-            )
-            keep = images.policy(config.evidence, len(dataset), first[0].numel() * 4, config.seed)
-            work = Work(
-                run=run,
-                dataset=dataset,
-                threat=config.threat,
-                stages=stages,
-                searcher=searcher,
-                keep=keep,
-                device=device,
-            )
-            for number, done in work.pending():
-                work.compute(number, done)
-    return _finish(config, run, dataset, time.monotonic() - begun)
-
-
-def _begin(
+def _run(
     config: Config,
     run: RunFolder,
     classifier: Classifier,
     dataset: Dataset,
+    devices: Sequence[torch.device],
     command: Sequence[str],
-    device: torch.device,
-    passes: Passes,
-    first: torch.Tensor,
-) -> None:
+) -> Path:
+    run.sweep_leftovers()
+    begun = time.monotonic()
+    with opened(config, classifier, dataset, devices[0], config.runtime.threads) as session:
+        check(dataset, classifier, session.first)
+        selftest.check_answer(classifier, session.passes, session.first)
+        _begin(run, session, command)
+        total = len(dataset) * (1 + len(session.stages))
+        with progress(total, f"{config.model.name}, {config.attack.method}") as advance:
+            work = session.work(run, advance)
+            tasks = list(work.pending())
+            if min(len(devices), len(tasks)) > 1:
+                share(config, run, tasks, devices[: len(tasks)], advance)
+            else:
+                for number, done in tasks:
+                    work.compute(number, done)
+    return _finish(config, run, dataset, time.monotonic() - begun)
+
+
+def _begin(run: RunFolder, session: Session, command: Sequence[str]) -> None:
     """Create run.json, or compare with what stands there."""
-    facts = plan.facts_of(config, classifier, dataset)
+    config, passes, first = session.config, session.passes, session.first
+    facts = plan.facts_of(config, session.classifier, session.dataset)
     if run.run_file.exists():
         plan.same(run, facts, config)
         return
-    gradients = any(stage.attack.gradients for stage in stages_of(config.attack, config.threat))
-    labels = torch.from_numpy(dataset.labels[: len(first)]).to(device)
+    gradients = any(stage.attack.gradients for stage in session.stages)
+    labels = torch.from_numpy(session.dataset.labels[: len(first)]).to(session.device)
     facts["deterministic"] = selftest.deterministic(passes, first)
     facts["bitwise"] = selftest.bitwise(passes, first, labels, gradients=gradients)
     facts["oracle"] = {"form": "as given", "precision": "float32"}
-    facts["provenance"] = provenance(command, device)
+    facts["provenance"] = provenance(command, session.device)
     atomic.write(run.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config.plain())).encode())
     atomic.create(run.run_file, atomic.to_json(facts))
 

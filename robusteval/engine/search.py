@@ -124,7 +124,7 @@ class Searcher:
         board.count(at, forward=proposed.forward, backward=proposed.backward)
         board.outside = proposed.outside
         answer = Answer(logits=self.verifier.logits(proposed.points))
-        self._learn(stage.threat, Query(points=proposed.points), answer, chunk, board, at, point, verified=True)
+        self._learn(stage.threat, Query(points=proposed.points), answer, chunk, board, at, point, self.verifier)
         self.tick(len(order))
 
     def _confirm(self, threat: ThreatModel, chunk: Chunk, board: Board) -> None:
@@ -133,7 +133,7 @@ class Searcher:
         if not len(unseen):
             return
         logits = self.verifier.logits(board.point[unseen])
-        board.count(unseen, forward=1, backward=0)
+        board.count(unseen, forward=self.verifier.draws, backward=0)
         board.logits[unseen] = logits
         board.nonfinite[unseen] |= ~logits.isfinite().all(1)
         board.broken[unseen] = threat.broken(logits, chunk.labels[unseen])
@@ -184,7 +184,7 @@ class Searcher:
         query = next(steps)
         while True:
             answer = oracle.ask(query)
-            self._learn(stage.threat, query, answer, chunk, board, positions, point, verified=oracle is self.verifier)
+            self._learn(stage.threat, query, answer, chunk, board, positions, point, oracle)
             if answer.gradient is not None:
                 answer = _finite(answer, board, positions)
             try:
@@ -201,12 +201,12 @@ class Searcher:
         board: Board,
         positions: Tensor,
         point: Point,
-        *,
-        verified: bool,
+        oracle: Passes,
     ) -> None:
         """Count the passes, claim what is broken, and keep each sample's best point."""
         labels = chunk.labels[positions]
-        board.count(positions, forward=1, backward=int(query.loss is not None))
+        forward, backward = oracle.cost(query, answer)
+        board.count(positions, forward=forward, backward=backward)
         finite = answer.logits.isfinite().all(1)
         loss = losses.cross_entropy(answer.logits, labels).nan_to_num(nan=torch.inf)
         missed = threat.broken(answer.logits, labels)
@@ -222,9 +222,9 @@ class Searcher:
         claims = chosen[missed[chosen]]
         others = chosen[~missed[chosen]]
         logits = answer.logits
-        if len(claims) and not verified:
+        if len(claims) and oracle is not self.verifier:
             again = self.verifier.logits(query.points[claims])
-            board.count(positions[claims], forward=1, backward=0)
+            board.count(positions[claims], forward=self.verifier.draws, backward=0)
             held = threat.broken(again, labels[claims])
             board.rejected += int((~held).sum())
             claims, logits = claims[held], logits.index_copy(0, claims, again)

@@ -1,6 +1,6 @@
 """The planned units of work, a stage on a chunk each: computed once, written whole, found again after a kill."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,11 +32,12 @@ class Work:
     keep: Keep
     device: torch.device
 
-    def pending(self) -> Iterator[tuple[int, dict[str, dict[int, Path]]]]:
-        """Yield each chunk that lacks a unit, with the shards that are there (stage -> chunk -> path)."""
-        done = {stage: self.finished(stage) for stage in self.run.stages}
+    def pending(self) -> Iterator[tuple[int, dict[str, Path]]]:
+        """Yield each chunk that lacks a unit, with the shards it has (stage -> path)."""
+        there = {stage: self.finished(stage) for stage in self.run.stages}
         for number in range(self.run.run["plan"]["chunks"]):
-            if any(number not in found for found in done.values()):
+            done = {stage: found[number] for stage, found in there.items() if number in found}
+            if len(done) < len(there):
                 yield number, done
             else:
                 self.searcher.tick(len(self.positions(number)) * len(self.run.stages))
@@ -58,8 +59,8 @@ class Work:
                 del found[number]
         return found
 
-    def compute(self, number: int, done: dict[str, dict[int, Path]]) -> None:
-        """Compute the units of a chunk that ``done`` (stage -> chunk -> shard) lacks, in the order of the stages."""
+    def compute(self, number: int, done: Mapping[str, Path]) -> None:
+        """Compute the units of a chunk that ``done`` (stage -> shard) lacks, in the order of the stages."""
         positions = self.positions(number)
         ids, labels = self.dataset.ids[positions], self.dataset.labels[positions]
         images = self.dataset.images(positions).to(self.device)
@@ -67,7 +68,7 @@ class Work:
         logits = self.searcher.verifier.logits(images)
         chunk = Chunk(images=images, labels=torch.from_numpy(labels).to(self.device), logits=logits, ids=ids)
         broken = self.threat.broken(logits, chunk.labels)
-        if number not in done[CLEAN]:
+        if CLEAN not in done:
             table = clean_table(ids, labels, logits, broken)
             self.run.shards(CLEAN).write(number, table, on_grid=str(on_grid(images)))
         self.searcher.tick(len(ids))
@@ -75,8 +76,8 @@ class Work:
         for stage in self.stages:
             everyone = self.searcher.stop == "never" or stage.attack.columns() is not None
             entered = list(range(len(ids))) if everyone else sorted(standing)
-            if number in done[stage.name]:
-                part = shards.read(done[stage.name][number])
+            if stage.name in done:
+                part = shards.read(done[stage.name])
                 fell = set(part.filter(part["broken"])["id"].to_pylist())
                 standing -= {row for row in standing if int(ids[row]) in fell}
                 self.searcher.tick(len(ids))

@@ -6,10 +6,8 @@ import pyarrow as pa
 
 from robusteval.checks.evidence import checks, exhaustive
 from robusteval.evidence import atomic, samples, shards
-from robusteval.evidence.folder import RunFolder
+from robusteval.evidence.folder import SCHEMA, RunFolder
 from robusteval.metrics.summary import summarise
-
-SCHEMA = 1
 
 
 def write_samples(run: RunFolder) -> pa.Table:
@@ -24,7 +22,12 @@ def results(run: RunFolder, table: pa.Table) -> dict[str, Any]:
     facts = run.run
     names = facts["model"].get("class_names")
     numbers = summarise(
-        table, classes=facts["model"]["classes"], stages=run.stages[1:], point=facts["plan"]["point"], class_names=names
+        table,
+        classes=facts["model"]["classes"],
+        stages=run.stages[1:],
+        point=facts["plan"]["point"],
+        eps=facts["threat"]["eps"],
+        class_names=names,
     )
     survey = samples.survey_of(run, exhaustive=exhaustive(run))
     return {

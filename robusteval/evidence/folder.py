@@ -14,6 +14,9 @@ from robusteval.evidence.shards import Shards
 
 CLEAN = "clean"
 
+# Of run.json and results.json.
+SCHEMA = 1
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -85,6 +88,11 @@ class RunFolder:
     def stages(self) -> list[str]:
         """The stages of the plan in order, the clean pass first."""
         return list(self.run["plan"]["stages"])
+
+    def radius(self, stage: str) -> float | None:
+        """Return the radius of the ball that a stage searched; None where unbounded."""
+        several = self.run["plan"].get("radii")
+        return self.run["threat"]["eps"] if several is None else several[stage]
 
     def shards(self, stage: str) -> Shards:
         """Return the shards of a stage, in a folder numbered by the stage's place in the plan."""

@@ -325,6 +325,8 @@ CONTRADICTIONS = [
     (("experiment=[a]",), "experiment"),
     (("runtime.device=tpu",), "runtime.device"),
     (("runtime.device=cuda:x",), "runtime.device"),
+    (("runtime.workers=0",), "runtime.workers"),
+    (("runtime.workers=257",), "runtime.workers=257 is too many"),
     (("seed=-1",), "seed"),
     (("seed=1.5",), "seed"),
     (("seed=abc",), "seed"),

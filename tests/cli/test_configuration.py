@@ -211,6 +211,7 @@ def test_the_key_is_a_function_of_the_configuration_alone(monkeypatch: pytest.Mo
         "evidence=all",
         "engine.slots=7",
         "runtime.threads=1",
+        "runtime.workers=2",
         "runtime.device=cpu",
         "runs.fresh=true",
         "runs.dir=x",

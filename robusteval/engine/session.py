@@ -1,0 +1,82 @@
+"""What it takes to compute chunks of a run: loaded, on the device, frozen. Built alike by every process that does."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from robusteval.classifier import Classifier
+from robusteval.config import Config
+from robusteval.datasets.base import Dataset
+from robusteval.engine.devices import slots_for
+from robusteval.engine.passes import QUANTUM, Passes, frozen
+from robusteval.engine.search import Searcher
+from robusteval.engine.stages import Stage, stages_of
+from robusteval.engine.units import Work
+from robusteval.evidence import images
+from robusteval.evidence.folder import RunFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """A model ready for passes, beside its data; ``first`` [n, C, H, W] are the first images, on the device."""
+
+    config: Config
+    classifier: Classifier
+    dataset: Dataset
+    device: torch.device
+    stages: Sequence[Stage]
+    slots: int
+    passes: Passes
+    first: Tensor
+
+    def work(self, run: RunFolder, tick: Callable[[int], None]) -> Work:
+        """Return the work of a run that has its run.json; ``tick`` counts samples and may raise to interrupt."""
+        config = self.config
+        return Work(
+            run=run,
+            dataset=self.dataset,
+            threat=config.threat,
+            stages=self.stages,
+            searcher=Searcher(
+                oracle=self.passes,
+                verifier=Passes(module=self.passes.module, batch=self.passes.batch),
+                seed=config.seed,
+                slots=self.slots,
+                stop=config.engine.stop,
+                tick=tick,
+            ),
+            keep=images.policy(config.evidence, len(self.dataset), self.first[0].numel() * 4, config.seed),
+            device=self.device,
+        )
+
+
+def load(config: Config) -> tuple[Classifier, Dataset]:
+    """Return the model and the data that a configuration names, before anything is asked of them."""
+    classifier = config.model.load()
+    return classifier, config.dataset.load(classifier.preprocessing, config.seed)
+
+
+@contextlib.contextmanager
+def opened(
+    config: Config, classifier: Classifier, dataset: Dataset, device: torch.device, threads: int | None
+) -> Iterator[Session]:
+    """Yield a session on ``device``, with so many threads of the CPU (None: as torch decides), until the block ends."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    module = classifier.module.to(device)
+    with frozen(module):
+        first = dataset.images(range(min(len(dataset), 2 * QUANTUM))).to(device)
+        slots = min(config.engine.slots or slots_for(device, first.shape[-1]), config.chunk)
+        yield Session(
+            config=config,
+            classifier=classifier,
+            dataset=dataset,
+            device=device,
+            stages=stages_of(config.attack, config.threat),
+            slots=slots,
+            passes=Passes(module=module, batch=-(-slots // QUANTUM) * QUANTUM),
+            first=first,
+        )

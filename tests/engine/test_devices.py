@@ -1,0 +1,39 @@
+"""Which process runs where, on machines that are only pretended."""
+
+import pytest
+
+from robusteval.engine.devices import devices_of
+from robusteval.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("name", "workers", "gpus", "wanted"),
+    [
+        ("auto", 1, 0, ["cpu"]),
+        ("auto", 3, 0, ["cpu", "cpu", "cpu"]),
+        ("cpu", 3, 8, ["cpu", "cpu", "cpu"]),
+        ("auto", 1, 4, ["cuda:0"]),
+        ("auto", 4, 4, ["cuda:0", "cuda:1", "cuda:2", "cuda:3"]),
+        ("cuda", 2, 4, ["cuda:0", "cuda:1"]),
+        ("cuda:1", 1, 4, ["cuda:1"]),
+    ],
+)
+def test_each_process_gets_the_processor_or_a_gpu_of_its_own(
+    name: str, workers: int, gpus: int, wanted: list[str]
+) -> None:
+    assert [str(device) for device in devices_of(name, workers, gpus)] == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "workers", "gpus", "said"),
+    [
+        ("cuda", 1, 0, "shows 0 CUDA devices"),
+        ("cuda:4", 1, 4, "shows 4 CUDA devices"),
+        ("auto", 5, 4, "there are 4; use runtime.workers=4"),
+        ("cuda", 2, 1, "there is 1; use runtime.workers=1"),
+        ("cuda:1", 2, 4, "there is 1; use runtime.workers=1"),
+    ],
+)
+def test_what_is_not_there_is_refused(name: str, workers: int, gpus: int, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        devices_of(name, workers, gpus)
