@@ -25,7 +25,7 @@ MNIST_WEAK = 0.12  # where APGD leaves mnist_cnn about 15 %
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line to measure: our attack against a peer on a network at a radius, and how many times faster is the goal."""
+    """One line to measure: our attack against a peer on a network at a radius, and how much faster it shall be."""
 
     key: str
     net: str

@@ -104,7 +104,7 @@ def load(name: str, n: int, data: Path) -> Net:
         images = torch.from_numpy(np.load(data / "cifar10" / "X_sdp.npy")).permute(0, 3, 1, 2).contiguous()
         labels = torch.from_numpy(np.load(data / "cifar10" / "y_sdp.npy")).long()
     else:
-        module = Bundled(name=name).load().module
+        module = Bundled(name=name).load().module  # pyright: ignore[reportArgumentType]
         found = Mnist5k().load(Preprocessing(), seed=0)
         spread = torch.randperm(len(found), generator=torch.Generator().manual_seed(0))[: 2 * n].numpy()
         images, labels = found.images(spread), torch.from_numpy(found.labels[spread])
