@@ -331,6 +331,14 @@ def test_a_missing_library_is_answered_with_its_extra(
     assert attack().library() is None
 
 
+@pytest.mark.parametrize("kind", [ReferenceAutoAttack, Torchattacks, Foolbox])
+def test_a_library_that_fails_to_import_is_told(kind: type[Attack], stub: Callable[[dict[str, str]], None]) -> None:
+    stub({f"{name}.py": "import no_such_module" for name in NAMES})
+    sentence = kind().refusal("linf") or ""
+    assert "fails to import (ModuleNotFoundError: No module named 'no_such_module'); " in sentence
+    assert "pip install --force-reinstall 'robusteval[" in sentence
+
+
 def distribution(site: Path, name: str, version: str, content: str, recorded: str) -> None:
     """Write an installed package of one file, whose record is of ``recorded``."""
     (site / name).mkdir(exist_ok=True)
