@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PEERS := .venv-peers
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check format wheel-check clean
+.PHONY: help demo test test-slow check format wheel-check peers test-peers bench clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,5 +37,26 @@ format: $(VENV)/.installed ## lay the code out
 wheel-check: $(VENV)/.installed ## sdist, wheel, a clean environment, a run from another folder
 	PYTHON=$(BIN)/python tests/wheel-check.sh
 
+# The attacks of other libraries, in an environment of their own, since torchattacks and robustbench hold packages at old
+# versions. Both without their dependencies for that reason, and robustbench last: torchattacks' wheel brings an old copy
+# of it along. robustbench needs the pkg_resources of an older setuptools.
+$(PEERS)/.installed: pyproject.toml Makefile
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,test,foolbox,autoattack]' \
+		'adversarial-robustness-toolbox>=1.20' 'setuptools<81' torchdiffeq geotorch gdown pandas Jinja2 tqdm requests
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps 'torchattacks>=3.5.1'
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps 'robustbench>=1.1.1'
+	@touch $@
+
+peers: $(PEERS)/.installed ## a second environment, with the other libraries
+
+test-peers: $(PEERS)/.installed ## our attacks against the other libraries' own
+	$(PEERS)/bin/python -m pytest -m peers
+
+ROWS ?= all
+BENCH ?=
+bench: $(PEERS)/.installed ## speed side by side with the other libraries: ROWS='pgd aa', BENCH='--n 50 --pairs 5'
+	OMP_NUM_THREADS=1 $(PEERS)/bin/python tests/bench --rows $(ROWS) $(BENCH)
+
 clean: ## remove what these commands made, but not the runs
-	rm -rf $(VENV) dist .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) dist .pytest_cache .ruff_cache

@@ -29,7 +29,8 @@ class APGD(Attack):
     gradient entries, as few as the best perturbation suggests, each projected onto ball and box together; with
     ``large_eps`` (L1 only) 30 % of the steps search the ball of 3 eps, 30 % that of 2 eps, and only the rest that of
     eps, each from the best point before. The targeted losses try the ``n_targets`` most likely wrong classes in turn.
-    Costs at most steps + 1 forward and backward passes for each restart and target, with ``large_eps`` steps + 3.
+    ``eot`` is the number of passes that each gradient is the mean of, for randomised networks. Costs at most eot
+    (steps + 1) forward and backward passes for each restart and target, with ``large_eps`` eot (steps + 3).
     """
 
     steps: Annotated[int, Ge(1)] = 100
@@ -37,8 +38,9 @@ class APGD(Attack):
     n_targets: Annotated[int, Ge(1)] = 9
     loss: Literal["ce", "dlr", "targeted_ce", "targeted_dlr"] = "ce"
     large_eps: bool = True
+    eot: Annotated[int, Ge(1)] = 1
 
-    name: ClassVar[str] = "apgd"
+    method: ClassVar[str] = "apgd"
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2", "l1"})
     optimum: ClassVar[bool] = True
     gradients: ClassVar[bool] = True
@@ -98,7 +100,9 @@ class APGD(Attack):
 
     def iterate(self, state: State) -> Steps:
         s = state
-        answer = yield Query(points=s.x, loss=lambda logits: losses.evaluate(self.loss, logits, s.y, s.t))
+        answer = yield Query(
+            points=s.x, loss=lambda logits: losses.evaluate(self.loss, logits, s.y, s.t), repeat=self.eot
+        )
         loss, slope, first = answer.value, answer.slope, s.taken == 0
         better = loss > s.highest
         s.best = torch.where(rows(better, s.x), s.x, s.best)

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import ClassVar, Literal, Protocol, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Loss = Callable[[Tensor], Tensor]
 
@@ -20,11 +20,14 @@ class Query:
     """Points [slots, C, H, W] whose logits are wanted; with ``loss`` (logits -> [slots]) its input gradient too.
 
     A one-parameter attack names the ``parameter`` [slots] behind each point, so that it can be kept instead of the
-    image, and a survey the ``column`` [slots] of its table that the answer belongs to.
+    image, and a survey the ``column`` [slots] of its table that the answer belongs to. ``repeat`` passes are averaged
+    where the network is randomised. A loss may also give several values a row, [slots, values]: then there are as many
+    gradients.
     """
 
     points: Tensor
     loss: Loss | None = None
+    repeat: int = 1
     parameter: Tensor | None = None
     column: Tensor | None = None
 
@@ -32,6 +35,9 @@ class Query:
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """Logits [slots, classes], and where a loss was given its values [slots] and gradient [slots, C, H, W].
+
+    Of a loss with several values a row: [slots, values] and [slots, values, C, H, W]. Of several passes: the mean of
+    losses and gradients, and logits that are the logarithm of the mean softmax.
 
     Entries of a gradient that are not finite arrive as zeros; the engine reports the sample.
     """
@@ -121,7 +127,7 @@ class Attack:
     ``revision``  raised whenever results change; part of a run's key.
     """
 
-    name: ClassVar[str]
+    method: ClassVar[str]
     revision: ClassVar[int] = 1
     norms: ClassVar[frozenset[str]]
     optimum: ClassVar[bool] = False
@@ -135,9 +141,29 @@ class Attack:
         """Return how many classes the classifier must have."""
         return 2
 
+    def max_classes(self) -> int | None:
+        """Return how many classes the classifier may have; None for any number."""
+        return None
+
     def stages(self, norm: str) -> "tuple[tuple[str, Attack], ...]":
         """Return (name, attack) in order for a ball in ``norm``; each is run on the samples that still stand."""
-        return ((self.name, self),)
+        return ((self.method, self),)
+
+    def label(self) -> str:
+        """Return what results call it: its method, and what else tells it apart."""
+        return self.method
+
+    def library(self) -> str | None:
+        """Return the name and version of the library whose attack it is; None for an attack of our own."""
+        return None
+
+    def refusal(self, norm: str) -> str | None:
+        """Return in a sentence why it cannot run here in ``norm``: a library or an option that is not there."""
+        return None
+
+    def notes(self) -> tuple[str, ...]:
+        """Return sentences about the environment that the user should read before it runs."""
+        return ()
 
     def restarts(self) -> int:
         """Return how many independent starts each target gets."""
@@ -161,7 +187,7 @@ class Attack:
 
     def apply(self, x: Tensor, parameter: Tensor) -> Tensor:
         """Return the images [n, ...] that a one-parameter attack makes of ``x`` with ``parameter`` [n]."""
-        raise TypeError(f"{self.name} is not a one-parameter attack")
+        raise TypeError(f"{self.method} is not a one-parameter attack")
 
     def start(self, job: Job) -> State:
         """Return the state of fresh slots."""
@@ -169,6 +195,28 @@ class Attack:
 
     def iterate(self, state: State) -> Steps:
         """Run ONE iteration: yield queries, return which slots [slots] (bool) have nothing left to do."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholeBatch(Attack):
+    """An attack of another library: it gets the network and all samples of a chunk at once, and returns one image each.
+
+    The engine counts its passes, brings its points into the threat and verifies every one; its result may depend on
+    batch, order and neighbours, and on the global generators, which the engine seeds for each call.
+    """
+
+    invariant: ClassVar[bool] = False
+
+    def bounded(self) -> bool:
+        """Return whether it is told the radius; one that is not looks for the nearest point, however far."""
+        return True
+
+    def run(self, network: nn.Module, x: Tensor, y: Tensor, *, norm: str, eps: float, seed: int) -> Tensor:
+        """Return attacked images of the shape of ``x`` [n, C, H, W] with labels ``y`` [n].
+
+        ``network`` maps images in [0, 1] to float32 logits and is in eval mode. ``seed`` is from 0 to 2^31 - 1.
+        """
         raise NotImplementedError
 
 

@@ -35,7 +35,7 @@ class CW(Attack):
     confidence: Annotated[float, Ge(0)] = 0.0
     abort_early: bool = True
 
-    name: ClassVar[str] = "cw"
+    method: ClassVar[str] = "cw"
     norms: ClassVar[frozenset[str]] = frozenset({"l2"})
     optimum: ClassVar[bool] = True
     keeps: ClassVar[Literal["first", "nearest"]] = "nearest"

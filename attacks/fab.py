@@ -17,32 +17,38 @@ from robusteval.attacks.start import noise_of_length
 class FAB(Attack):
     """Steps onto the linearised decision boundary, drawn towards the image (Croce & Hein 2020,
     https://arxiv.org/abs/1907.02044, algorithm 1), in its targeted form FAB-T: the boundary of the label and one other
-    class at a time, the ``n_targets`` most likely ones in turn.
+    class at a time, the ``n_targets`` most likely ones in turn; with ``targeted`` false the boundary that is nearest by
+    its linearisation, which takes a backward pass a class.
 
     Each step goes ``eta`` times as far as the boundary is, from the point and from the image, and mixes the two with a
     weight of at most ``alpha_max`` for the image; an adversarial point is drawn back to ``beta`` of its distance.
     The first restart starts at the image, others at distance eps / 2. It searches the nearest adversarial point and
     wanders outside the ball, so what it finds inside is within eps, but eps does not guide it. Costs at most 2 steps
-    forward and steps backward passes for each restart and target.
+    forward and steps backward passes for each restart and target, untargeted as many backward as there are classes.
     """
 
     steps: Annotated[int, Ge(1)] = 100
     n_restarts: Annotated[int, Ge(1)] = 1
+    targeted: bool = True
     n_targets: Annotated[int, Ge(1)] = 9
     alpha_max: Annotated[float, Ge(0), Le(1)] = 0.1
     eta: Annotated[float, Ge(1)] = 1.05
     beta: Annotated[float, Gt(0), Lt(1)] = 0.9
 
-    name: ClassVar[str] = "fab"
+    method: ClassVar[str] = "fab"
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2", "l1"})
     optimum: ClassVar[bool] = True
     gradients: ClassVar[bool] = True
+    most_classes: ClassVar[int] = 100  # of the untargeted form, which keeps a gradient a class
 
     def restarts(self) -> int:
         return self.n_restarts
 
     def targets(self, classes: int) -> int:
-        return min(self.n_targets, classes - 1)
+        return min(self.n_targets, classes - 1) if self.targeted else 1
+
+    def max_classes(self) -> int | None:
+        return None if self.targeted else self.most_classes
 
     def start(self, job: Job) -> State:
         x0 = job.x.clone()
@@ -59,8 +65,12 @@ class FAB(Attack):
 
     def iterate(self, state: State) -> Steps:
         s = state
-        answer = yield Query(points=s.x, loss=lambda logits: _lead(logits, s.t, s.y))
-        lead, slope = answer.value.nan_to_num(0, 0, 0), answer.slope
+        if self.targeted:
+            answer = yield Query(points=s.x, loss=lambda logits: _lead(logits, s.t, s.y))
+            lead, slope = answer.value.nan_to_num(0, 0, 0), answer.slope
+        else:
+            answer = yield Query(points=s.x, loss=lambda logits: logits - logits.gather(1, s.y[:, None]))
+            lead, slope = _nearest_boundary(answer.value.nan_to_num(0, 0, 0), answer.slope, s.y, s.norm)
         # The same hyperplane as seen from the point and from the image.
         gaps = torch.cat([lead, lead + total(slope * (s.x0 - s.x))])
         both = torch.cat([s.x, s.x0]).flatten(1)
@@ -80,3 +90,18 @@ class FAB(Attack):
 def _lead(logits: Tensor, t: Tensor, y: Tensor) -> Tensor:
     """Return by how much the target's logit leads the label's."""
     return (logits.gather(1, t[:, None]) - logits.gather(1, y[:, None]))[:, 0]
+
+
+_DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
+
+
+def _nearest_boundary(leads: Tensor, slopes: Tensor, y: Tensor, norm: str) -> tuple[Tensor, Tensor]:
+    """Return lead [slots] and slope [slots, ...] of the class whose linearised boundary is nearest.
+
+    ``leads`` [slots, classes] are the logits less the label's, ``slopes`` [slots, classes, ...] their gradients.
+    """
+    steepness = length(slopes.flatten(0, 1), _DUAL[norm]).view_as(leads)
+    distance = (leads.abs() / (steepness + 1e-12)).scatter(1, y[:, None], torch.inf)
+    nearest = distance.argmin(1)
+    slot = torch.arange(len(y), device=y.device)
+    return leads[slot, nearest], slopes[slot, nearest]

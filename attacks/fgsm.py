@@ -19,7 +19,7 @@ class FGSM(Attack):
 
     loss: Literal["ce", "margin", "dlr"] = "ce"
 
-    name: ClassVar[str] = "fgsm"
+    method: ClassVar[str] = "fgsm"
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2"})
     optimum: ClassVar[bool] = True
     gradients: ClassVar[bool] = True

@@ -33,7 +33,7 @@ class FMN(Attack):
     step_size: Annotated[float, Gt(0)] = 1.0
     gamma: Annotated[float, Ge(_GAMMA_END), Le(0.5)] = 0.05
 
-    name: ClassVar[str] = "fmn"
+    method: ClassVar[str] = "fmn"
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2", "l1"})
     optimum: ClassVar[bool] = True
     keeps: ClassVar[Literal["first", "nearest"]] = "nearest"

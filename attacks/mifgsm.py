@@ -27,7 +27,7 @@ class MIFGSM(Attack):
     decay: Annotated[float, Ge(0)] = 1.0
     step_size: Annotated[float, Gt(0)] | None = None
 
-    name: ClassVar[str] = "mifgsm"
+    method: ClassVar[str] = "mifgsm"
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2"})
     optimum: ClassVar[bool] = True
     gradients: ClassVar[bool] = True

@@ -16,7 +16,7 @@ class Noise(Attack):
 
     queries: Annotated[int, Ge(1)] = 10
 
-    name: ClassVar[str] = "noise"
+    method: ClassVar[str] = "noise"
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2", "l1", "unbounded"})
 
     def restarts(self) -> int:

@@ -10,7 +10,7 @@ from robusteval.attacks.base import Attack
 class NoAttack(Attack):
     """Leaves every image as it is; robust accuracy equals clean accuracy."""
 
-    name: ClassVar[str] = "none"
+    method: ClassVar[str] = "none"
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2", "l1", "unbounded"})
     own_set: ClassVar[bool] = True
 

@@ -23,8 +23,8 @@ class PGD(Attack):
 
     ``step_size`` is in units of the norm; None takes 2.5 eps / steps, in L2 twice that. ``init`` starts at a uniform
     point of the ball or at the image. The targeted losses try the ``n_targets`` most likely wrong classes in turn.
-    Every iterate counts, not only the last. Costs at most steps + 1 forward and backward passes for each restart and
-    target.
+    Every iterate counts, not only the last. ``eot`` is the number of passes that each gradient is the mean of, for
+    randomised networks. Costs at most eot (steps + 1) forward and backward passes for each restart and target.
     """
 
     steps: Annotated[int, Ge(1)] = 40
@@ -33,8 +33,9 @@ class PGD(Attack):
     n_targets: Annotated[int, Ge(1)] = 9
     loss: losses.LossName = "ce"
     init: Literal["random", "zero"] = "random"
+    eot: Annotated[int, Ge(1)] = 1
 
-    name: ClassVar[str] = "pgd"
+    method: ClassVar[str] = "pgd"
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2"})
     optimum: ClassVar[bool] = True
     gradients: ClassVar[bool] = True
@@ -69,7 +70,11 @@ class PGD(Attack):
         )
 
     def iterate(self, state: State) -> Steps:
-        answer = yield Query(points=state.x, loss=lambda logits: losses.evaluate(self.loss, logits, state.y, state.t))
+        answer = yield Query(
+            points=state.x,
+            loss=lambda logits: losses.evaluate(self.loss, logits, state.y, state.t),
+            repeat=self.eot,
+        )
         moved = state.x + rows(state.step, state.x) * steepest(answer.slope, state.norm)
         state.x = project(moved, state.x0, state.lo, state.hi, state.eps, state.norm)
         state.taken = state.taken + 1

@@ -37,7 +37,7 @@ class Solarize(Attack):
     threshold: Annotated[float, Interval(ge=0, le=2)] | None = None
     direction: Literal["above", "below"] = "above"
 
-    name: ClassVar[str] = "solarize"
+    method: ClassVar[str] = "solarize"
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2", "l1", "unbounded"})
     own_set: ClassVar[bool] = True
     parametric: ClassVar[bool] = True

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robusteval.attacks import losses
 from robusteval.attacks.base import Attack, Job, Query, State, Steps, rows
-from robusteval.attacks.geometry import length, project
+from robusteval.attacks.geometry import length, project, project_l1_in_box
 
 # After so many queries (of 10 000) the share of the image that a window covers is halved once more.
 _HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -21,7 +21,8 @@ _WINDOWS, _START = 0, 1  # steps of the job's draws
 @dataclass(frozen=True, kw_only=True)
 class Square(Attack):
     """Changes one random square window at a time and keeps what raises the margin (Andriushchenko et al. 2020,
-    https://arxiv.org/abs/1912.00049; Linf: algorithm 2, L2: algorithm 3).
+    https://arxiv.org/abs/1912.00049; Linf: algorithm 2, L2: algorithm 3; L1 as in Croce & Hein 2021,
+    https://arxiv.org/abs/2103.01208).
 
     ``p_init`` is the share of the image that the first windows cover; their side shrinks by a fixed schedule, which
     ``resc_schedule`` stretches from 10 000 to the given queries. The loss is the margin, as in AutoAttack.
@@ -32,13 +33,13 @@ class Square(Attack):
     p_init: Annotated[float, Gt(0), Le(1)] = 0.8
     resc_schedule: bool = False
 
-    name: ClassVar[str] = "square"
-    norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2"})
+    method: ClassVar[str] = "square"
+    norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2", "l1"})
 
     def start(self, job: Job) -> State:
         channels, height, width = job.x.shape[1:]
         linf = job.norm == "linf"
-        # All steps of a job in one draw: corners, then a sign for each channel, and for L2 how the pattern lies.
+        # All steps of a job in one draw: corners, then a sign for each channel, and but for Linf how the pattern lies.
         corners = 2 if linf else 4
         drawn = job.draw((self.queries, corners + channels + (not linf)), step=_WINDOWS)
         side = _schedule(self, height, width, job.norm, job.x.device).side
@@ -65,15 +66,15 @@ class Square(Attack):
         state.best = torch.where(rows(better, state.x), state.x, state.best)
         state.margin = torch.where(better, margin, state.margin)
         step = state.taken.clamp(max=self.queries - 1)
-        move = _linf_window if state.norm == "linf" else _l2_windows
+        move = _linf_window if state.norm == "linf" else _two_windows
         state.x = move(state, _schedule(self, state.x.shape[2], state.x.shape[3], state.norm, state.x.device), step)
         state.taken = state.taken + 1
         return state.taken > self.queries  # the last window was asked about, and one more made for nothing
 
 
 class _Schedule(NamedTuple):
-    """The ``side`` [queries] of the windows at each step, and of L2 the ``patterns`` [sizes, 2, largest side, largest
-    side] by ``size`` [queries], each with its transpose."""
+    """The ``side`` [queries] of the windows at each step, and but for Linf the ``patterns`` [sizes, 2, largest side,
+    largest side] by ``size`` [queries], each with its transpose."""
 
     side: Tensor
     size: Tensor
@@ -86,19 +87,19 @@ def _schedule(attack: Square, height: int, width: int, norm: str, device: torch.
     distinct, size = side.unique(return_inverse=True)
     largest = int(distinct[-1])
     patterns = torch.zeros(len(distinct), 2, largest, largest)
-    for number, length_of in enumerate(distinct.tolist() if norm == "l2" else ()):
-        patterns[number, :, :length_of, :length_of] = pattern(length_of)
+    for number, length_of in enumerate(distinct.tolist() if norm != "linf" else ()):
+        patterns[number, :, :length_of, :length_of] = pattern(length_of, norm)
     return _Schedule(side.to(device), size.to(device), patterns.to(device))
 
 
 def sides(attack: Square, height: int, width: int, norm: str) -> list[int]:
-    """Return the side of the window of every step: within the image, for L2 odd and at least 3 where it has room."""
+    """Return the side of the window of every step: within the image; but for Linf odd and, if it fits, at least 3."""
     found = []
     for step in range(attack.queries):
         at = int(step / attack.queries * 10_000) if attack.resc_schedule else step
         share = attack.p_init / 2 ** sum(at > after for after in _HALVED_AFTER)
         side = max(round(math.sqrt(share * height * width)), 1 if norm == "linf" else 3)
-        side += norm == "l2" and side % 2 == 0
+        side += norm != "linf" and side % 2 == 0
         found.append(min(side, height, width))
     return found
 
@@ -133,21 +134,21 @@ def _linf_window(state: State, schedule: "_Schedule", step: Tensor) -> Tensor:
 
 
 def _tiles(job: Job) -> Tensor:
-    """Return the start of the L2 search: a grid of patterns, at least five a side, on the sphere."""
+    """Return the start of the L2 and L1 searches: a grid of patterns, at least five a side, in the ball."""
     n, channels, height, width = job.x.shape
     side = max(min(height, width) // 5, 1)
     down, across = height // side, width // side
     drawn = job.draw((channels + 1, down, across), step=_START)
-    lying = pattern(side).to(job.x.device)[(drawn[:, -1] < 0.5).long()]  # [n, down, across, side, side]
+    lying = pattern(side, job.norm).to(job.x.device)[(drawn[:, -1] < 0.5).long()]  # [n, down, across, side, side]
     signed = lying[:, None] * (1 - 2 * (drawn[:, :-1] < 0.5).float())[..., None, None]
     grid = signed.transpose(3, 4).reshape(n, channels, down * side, across * side)
     d = torch.zeros_like(job.x)
     top, left = (height - down * side) // 2, (width - across * side) // 2
     d[:, :, top : top + down * side, left : left + across * side] = grid
-    return _on_sphere(d, job.x, job.lo, job.hi, job.eps)
+    return _into_ball(d, job.x, job.lo, job.hi, job.eps, job.norm)
 
 
-def _l2_windows(state: State, schedule: "_Schedule", step: Tensor) -> Tensor:
+def _two_windows(state: State, schedule: "_Schedule", step: Tensor) -> Tensor:
     """Return the best point with a pattern added in one window, and the length that another window gave up for it."""
     height, width = state.x.shape[2:]
     side, corner, up = _drawn(state, schedule, step)
@@ -156,21 +157,26 @@ def _l2_windows(state: State, schedule: "_Schedule", step: Tensor) -> Tensor:
     old = d * gains
     sign = (1 - 2 * up[:, :-1].float())[..., None, None]
     pattern = _placed(schedule.patterns, schedule.size[step], up[:, -1], corner[:, :2], height, width) * gains
-    new = pattern * sign + old / (_per_channel(old) + 1e-12)
-    unused = (state.eps**2 - length(d, "l2") ** 2).clamp(min=0) / d.shape[1]
-    may = (rows(unused, d) + _per_channel(d * (gains | gives)) ** 2).sqrt()
-    new = new / (_per_channel(new) + 1e-12) * may
+    new = pattern * sign + old / (_per_channel(old, state.norm) + 1e-12)
+    used, given = length(d, state.norm), _per_channel(d * (gains | gives), state.norm)
+    if state.norm == "l2":
+        may = (rows((state.eps**2 - used**2).clamp(min=0) / d.shape[1], d) + given**2).sqrt()
+    else:  # more than there is, by a factor of the channels, as in the reference: the projection takes it back
+        may = rows((state.eps - used).clamp(min=0), d) + given * d.shape[1]
+    new = new / (_per_channel(new, state.norm) + 1e-12) * may
     d = torch.where(gains, new, torch.where(gives, 0, d))
-    return _on_sphere(d, state.x0, state.lo, state.hi, state.eps)
+    return _into_ball(d, state.x0, state.lo, state.hi, state.eps, state.norm)
 
 
-def _per_channel(d: Tensor) -> Tensor:
-    """Return the L2 norm of every channel, [n, channels, 1, 1]."""
-    return length(d.flatten(0, 1), "l2").view(*d.shape[:2], 1, 1)
+def _per_channel(d: Tensor, norm: str) -> Tensor:
+    """Return the norm of every channel, [n, channels, 1, 1]."""
+    return length(d.flatten(0, 1), norm).view(*d.shape[:2], 1, 1)
 
 
-def _on_sphere(d: Tensor, x: Tensor, lo: Tensor, hi: Tensor, eps: Tensor) -> Tensor:
-    """Return x + d with d stretched or shortened to length eps, then brought into the box."""
+def _into_ball(d: Tensor, x: Tensor, lo: Tensor, hi: Tensor, eps: Tensor, norm: str) -> Tensor:
+    """Return x + d in the ball and box; in L2 with d stretched or shortened to length eps first."""
+    if norm == "l1":
+        return project_l1_in_box(x + d, x, lo, hi, eps * (1 - 1e-6))
     # A hair inside the sphere, so that the projection seldom has a rounding to mend.
     stretched = d / (rows(length(d, "l2"), d) + 1e-12) * rows(eps * (1 - 1e-6), d)
     return project(x + stretched, x, lo, hi, eps, "l2")
@@ -185,21 +191,21 @@ def _placed(table: Tensor, size: Tensor, lies: Tensor, corner: Tensor, height: i
     return table.take(line[:, None, :, None] * largest + across[:, None, None, :])
 
 
-def pattern(side: int) -> Tensor:
+def pattern(side: int, norm: str) -> Tensor:
     """Return the pattern of unit length, one half up, one half down (equation 2), transposed and as it is.
 
     Its shape is [2, side, side].
     """
     upper = side // 2
-    halves = torch.cat([_hill(upper, side), -_hill(side - upper, side)])
-    halves = (halves / halves.norm()).float()
+    halves = torch.cat([_hill(upper, side, norm), -_hill(side - upper, side, norm)])
+    halves = (halves / halves.norm(2 if norm == "l2" else 1)).float()
     return torch.stack([halves.T, halves])
 
 
-def _hill(height: int, width: int) -> Tensor:
-    """Return nested rectangles, the k-th (k = 1, 2, ...) around the middle adding 1 / k^2, over their L2 norm."""
+def _hill(height: int, width: int, norm: str) -> Tensor:
+    """Return nested rectangles, the k-th (k = 1, 2, ...) around the middle adding 1 / k^2, in L1 1 / k^4; unit norm."""
     down, across = torch.arange(height) - height // 2, torch.arange(width) - width // 2
     ring = torch.maximum(down.abs()[:, None], across.abs()[None, :])
-    weights = 1 / torch.arange(1, max(height, width) // 2 + 2, dtype=torch.float64) ** 2
+    weights = 1 / torch.arange(1, max(height, width) // 2 + 2, dtype=torch.float64) ** (2 if norm == "l2" else 4)
     hill = weights.flip(0).cumsum(0).flip(0)[ring]
-    return hill / hill.norm().clamp(min=1e-12)
+    return hill / hill.norm(2 if norm == "l2" else 1).clamp(min=1e-12)

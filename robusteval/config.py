@@ -80,7 +80,7 @@ class Config:
             # Whether files may be fetched says nothing of what is in them.
             "dataset": {key: value for key, value in _plain(self.dataset).items() if key != "download"},
             "threat": _plain(self.threat),
-            "attack": {"method": self.attack.name, "revision": self.attack.revision, **_plain(self.attack)},
+            "attack": {"method": self.attack.method, "revision": self.attack.revision, **_plain(self.attack)},
             "seed": self.seed,
             "chunk": self.chunk,
             "stop": self.engine.stop,
@@ -94,7 +94,7 @@ class Config:
 
     @property
     def folder_name(self) -> str:
-        return "-".join([_slug(self.model.name), _slug(self.dataset.name), _slug(self.attack.name), self.key])
+        return "-".join([_slug(self.model.name), _slug(self.dataset.name), _slug(self.attack.label()), self.key])
 
     def plain(self) -> dict[str, Any]:
         """Return the resolved configuration as it is written into the run folder."""
@@ -104,7 +104,7 @@ class Config:
                 for field in dataclasses.fields(self)
                 if field.name != "seed"
             },
-            "attack": {"method": self.attack.name, **_plain(self.attack)},
+            "attack": {"method": self.attack.method, **_plain(self.attack)},
             "seed": self.seed,
         }
 
@@ -148,13 +148,18 @@ def build(composed: Mapping[str, Any]) -> Config:
     )
     if config.threat.norm not in config.attack.norms:
         raise UserError(
-            f"attack={config.attack.name} does not search threat.norm={config.threat.norm}; it takes "
+            f"attack={config.attack.method} does not search threat.norm={config.threat.norm}; it takes "
             f"{', '.join(sorted(config.attack.norms))}"
         )
     if config.attack.keeps == "nearest" and config.threat.goal != "top1":
         raise UserError(
-            f"attack={config.attack.name} looks for the nearest image with another prediction, so it takes no "
+            f"attack={config.attack.method} looks for the nearest image with another prediction, so it takes no "
             f"threat.goal={config.threat.goal}; use threat.goal=top1 or another attack"
+        )
+    if len(config.threat.radii) > 1 and (config.attack.parametric or config.attack.columns() is not None):
+        raise UserError(
+            f"threat.eps={list(config.threat.radii)}: attack={config.attack.method} has one number to choose, not a way "
+            f"into the ball, so it makes no curve over the radius; name one, as in threat.eps={config.threat.radius:g}"
         )
     return config
 

@@ -12,6 +12,7 @@ ATTACKS = MappingProxyType(
     {
         "none": "robusteval.attacks.none:NoAttack",
         "apgd": "robusteval.attacks.apgd:APGD",
+        "autoattack": "robusteval.attacks.autoattack:AutoAttack",
         "fab": "robusteval.attacks.fab:FAB",
         "cw": "robusteval.attacks.cw:CW",
         "noise": "robusteval.attacks.noise:Noise",
@@ -19,6 +20,9 @@ ATTACKS = MappingProxyType(
         "fmn": "robusteval.attacks.fmn:FMN",
         "pgd": "robusteval.attacks.pgd:PGD",
         "mifgsm": "robusteval.attacks.mifgsm:MIFGSM",
+        "reference/autoattack": "robusteval.attacks.reference.autoattack:ReferenceAutoAttack",
+        "reference/foolbox": "robusteval.attacks.reference.foolbox:Foolbox",
+        "reference/torchattacks": "robusteval.attacks.reference.torchattacks:Torchattacks",
         "solarize": "robusteval.attacks.solarize:Solarize",
         "square": "robusteval.attacks.square:Square",
     }

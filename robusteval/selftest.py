@@ -77,9 +77,9 @@ def proofs() -> Iterator[Proof]:
 def _optimum(kind: type[Attack]) -> Iterator[Proof]:
     norms: tuple[Norm, ...] = ("linf", "l2")
     for norm in norms:
-        for options in _OPTIMUM_OPTIONS.get((kind.name, norm), ({},)) if norm in kind.norms else ():
+        for options in _OPTIMUM_OPTIONS.get((kind.method, norm), ({},)) if norm in kind.norms else ():
             attack = kind(**options)
-            words = " ".join([kind.name, *(f"{key}={value}" for key, value in options.items())])
+            words = " ".join([kind.method, *(f"{key}={value}" for key, value in options.items())])
             for classes in (2, 10) if attack.min_classes() == 2 else (10,):
                 below, above, n = 0, 0, 0
                 for shape in SHAPES:
@@ -116,8 +116,10 @@ _OPTIMUM_OPTIONS: dict[tuple[str, str], tuple[dict[str, object], ...]] = {
     ("cw", "l2"): ({"steps": 100, "searches": 6, "constant": 0.1, "learning_rate": 0.003},),
     ("fmn", "linf"): ({"steps": 60},),
     ("fmn", "l2"): ({"steps": 60},),
-    ("fab", "linf"): ({"steps": 10, "n_targets": 2},),
-    ("fab", "l2"): ({"steps": 10, "n_targets": 2},),
+    ("fab", "linf"): ({"steps": 10, "n_targets": 2}, {"steps": 10, "targeted": False}),
+    ("fab", "l2"): ({"steps": 10, "n_targets": 2}, {"steps": 10, "targeted": False}),
+    ("autoattack", "linf"): ({"steps": 20, "queries": 20},),
+    ("autoattack", "l2"): ({"steps": 50, "queries": 20},),
 }
 
 

@@ -1,5 +1,7 @@
 """The threat model: which images count as the same picture, and when one counts as broken."""
 
+import dataclasses
+import itertools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,30 +18,48 @@ Goal = Literal["top1", "top5"]
 class ThreatModel:
     """A ball of radius ``eps`` in ``norm`` around the image, within the box [0, 1].
 
-    ``unbounded`` is the box alone. ``goal`` says when an image counts as broken: its label is not the prediction
+    Several radii make a curve: they are kept in ascending order, ``balls`` gives each its own threat model, and what is
+    asked of the whole is answered for the largest. One radius in a list is that radius. ``unbounded`` is the box alone.
+    ``goal`` says when an image counts as broken: its label is not the prediction
     (``top1``) or not among the five most likely classes (``top5``).
     """
 
     norm: Norm = "linf"
-    eps: float | None = 0.3
+    eps: float | tuple[float, ...] | None = 0.3
     goal: Goal = "top1"
 
     def __post_init__(self) -> None:
+        if isinstance(self.eps, tuple):
+            object.__setattr__(self, "eps", _ascending(self.eps))
         if self.norm == "unbounded":
             if self.eps is not None:
                 raise ValueError(
-                    f"norm=unbounded takes no radius, but eps={self.eps} came; name a norm too, such as "
+                    f"norm=unbounded takes no radius, but eps={_written(self.eps)} came; name a norm too, such as "
                     "threat.norm=linf"
                 )
-        elif self.eps is None or not 0 <= self.eps < float("inf"):
+        elif self.eps is None or not all(0 <= eps < float("inf") for eps in self.radii):
             raise ValueError(
-                f"norm={self.norm} needs a radius eps >= 0, got {self.eps}; use threat=unbounded for the box alone"
+                f"norm={self.norm} needs a radius eps >= 0, got {_written(self.eps)}; use threat=unbounded for the box "
+                "alone"
             )
 
     @property
+    def radii(self) -> tuple[float, ...]:
+        """All radii, ascending: one infinite where unbounded."""
+        if isinstance(self.eps, tuple):
+            return self.eps
+        return (float("inf") if self.eps is None else self.eps,)
+
+    @property
     def radius(self) -> float:
-        """The radius as a number: infinite where unbounded."""
-        return float("inf") if self.eps is None else self.eps
+        """The (largest) radius as a number: infinite where unbounded."""
+        return self.radii[-1]
+
+    def balls(self) -> "tuple[ThreatModel, ...]":
+        """Return one threat model for each radius, ascending."""
+        if not isinstance(self.eps, tuple):
+            return (self,)
+        return tuple(dataclasses.replace(self, eps=eps) for eps in self.eps)
 
     def box(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return float32 (lo, hi) of shape ``x``: how far a picture may go where no ball holds it."""
@@ -88,3 +108,17 @@ class ThreatModel:
         else:
             missed = (logits.topk(min(5, logits.shape[1]), 1).indices != y[:, None]).all(1)
         return missed | ~logits.isfinite().all(1)
+
+
+def _ascending(radii: tuple[float, ...]) -> float | tuple[float, ...]:
+    """Return radii in ascending order, a single one as a number, so that one set of balls has one form and one key."""
+    if not radii:
+        raise ValueError("eps=[] names no radius; give one or several, as in threat.eps=[0.1,0.2]")
+    for smaller, larger in itertools.pairwise(ordered := tuple(sorted(radii))):
+        if smaller == larger:
+            raise ValueError(f"eps={_written(radii)} names {smaller:g} twice; give each radius once")
+    return ordered[0] if len(ordered) == 1 else ordered
+
+
+def _written(eps: float | tuple[float, ...] | None) -> str:
+    return str(list(eps) if isinstance(eps, tuple) else eps)

@@ -13,7 +13,14 @@ Check = dict[str, str]
 
 def checks(run: RunFolder, samples: pa.Table) -> list[Check]:
     """Return {id, verdict, summary} of every check; the verdict is pass, warn, fail or skipped."""
-    return [nonfinite(samples), confirmed(run), deterministic(run.run), bitwise(run.run), *grid(run)]
+    return [
+        nonfinite(samples),
+        confirmed(run),
+        deterministic(run.run),
+        bitwise(run.run),
+        *grid(run),
+        *reference_budget(run),
+    ]
 
 
 def nonfinite(samples: pa.Table) -> Check:
@@ -84,6 +91,30 @@ def grid(run: RunFolder) -> list[Check]:
             "warn",
             "pixels lie between the 256 grey values, so the 257 thresholds are a grid, not exhaustive: "
             "robust accuracy is an upper bound, and no expectation of the random search is given",
+        )
+    ]
+
+
+def reference_budget(run: RunFolder) -> list[Check]:
+    """Whether the points that other libraries returned lay in the threat, up to rounding: only where some returned."""
+    marks = [
+        shards.metadata_of(path)["outside"]
+        for stage in run.stages[1:]
+        for path in run.shards(stage).inspect()[0].values()
+        if "outside" in shards.metadata_of(path)
+    ]
+    if not marks:
+        return []
+    count = sum(map(int, marks))
+    if not count:
+        return [_check("reference_budget", "pass", "every point of the other library lay in the threat up to rounding")]
+    return [
+        _check(
+            "reference_budget",
+            "warn",
+            f"{count} points of the other library lay outside the threat by more than 1e-5 and were projected before "
+            "they counted: its attack may search another ball than this one, so read robust accuracy as an upper "
+            "bound and check its options",
         )
     ]
 

@@ -1,5 +1,6 @@
 """What is known of every sample of a chunk while a stage runs: its best point, its verdict, its cost."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -68,7 +69,8 @@ class Board:
     first the clean image; ``loss`` its cross-entropy; ``parameter`` the number behind it (NaN: none). ``distance``
     (float64; None unless the nearest is kept) is how near that is: infinite before one is found. ``broken`` holds from
     the start for samples that are wrong without an attack. ``forward`` and ``backward`` count passes.
-    ``rejected`` counts claims that the verifier did not confirm.
+    ``rejected`` counts claims that the verifier did not confirm, ``outside`` the points of a whole-batch attack that
+    had to be brought into the threat by more than rounding (None: there was no such attack).
     """
 
     point: Tensor
@@ -83,6 +85,7 @@ class Board:
     moved: Tensor
     survey: Survey | None
     rejected: int = field(default=0)
+    outside: int | None = field(default=None)
 
     @classmethod
     def of(
@@ -105,10 +108,23 @@ class Board:
             survey=Survey.of(n, columns, device) if columns else None,
         )
 
-    def count(self, positions: Tensor, *, forward: int, backward: int) -> None:
-        """Add passes to the samples at ``positions`` (each at most once)."""
+    def count(self, positions: Tensor, *, forward: int | Tensor, backward: int | Tensor) -> None:
+        """Add passes, the same or one number each, to the samples at ``positions`` (each at most once)."""
         self.forward[positions] += forward
         self.backward[positions] += backward
+
+    def absorb(self, other: "Board", order: Sequence[int]) -> None:
+        """Take over what a later stage found on the samples ``order``: its breaks, and points of higher loss."""
+        rows = torch.tensor(order, dtype=torch.long, device=self.broken.device)
+        self.forward += other.forward
+        self.backward += other.backward
+        self.nonfinite |= other.nonfinite
+        self.rejected += other.rejected
+        fell = other.broken[rows] & ~self.broken[rows]
+        higher = (other.broken[rows] == self.broken[rows]) & (other.loss[rows] > self.loss[rows])
+        takes = rows[fell | higher]
+        for name in ("point", "logits", "loss", "parameter", "broken", "moved"):
+            getattr(self, name)[takes] = getattr(other, name)[takes]
 
     def keep(
         self,

@@ -1,4 +1,4 @@
-"""One stage of an attack on tensors in memory, without a run folder: for the self-test and the tests."""
+"""An attack on tensors in memory, without a run folder: for the self-test and the tests."""
 
 from collections.abc import Sequence
 
@@ -29,8 +29,9 @@ def search(
     """Attack images [n, C, H, W] with labels [n] and return the board.
 
     ``ids`` are the sample ids that key the randomness (default 0..n-1), ``order`` the positions to attack, in that
-    order (default: those that are right without an attack; all of them where stop=never or the attack is a survey). An
-    attack of several stages is not for this function, one of none leaves every image as it is.
+    order (default: those that are right without an attack; all of them where stop=never or the attack is a survey).
+    Each stage is run on the samples that still stand, with stop=never on all; an attack of none leaves every image as
+    it is.
     """
     stages = stages_of(attack, threat)
     batch = -(-slots // QUANTUM) * QUANTUM
@@ -38,9 +39,6 @@ def search(
         oracle, verifier = Passes(module=module, batch=batch), Passes(module=module, batch=batch)
         logits = verifier.logits(images)
         columns = attack.columns()
-        if not stages:
-            return Board.of(images, labels, logits, threat, columns=0)
-        (stage,) = stages
         searcher = Searcher(
             oracle=oracle,
             verifier=verifier,
@@ -55,4 +53,10 @@ def search(
             everyone = stop == "never" or columns is not None
             wrong = threat.broken(logits, labels)
             order = [row for row in range(len(images)) if everyone or not wrong[row]]
-        return searcher.run(stage, chunk, order)
+        if not stages:
+            return Board.of(images, labels, logits, threat, columns=0)
+        board = searcher.run(stages[0], chunk, order)
+        for stage in stages[1:]:
+            standing = [row for row in order if stop == "never" or not board.broken[row]]
+            board.absorb(searcher.run(stage, chunk, standing), standing)
+        return board

@@ -5,6 +5,7 @@ pass is padded to a multiple of 16 (spare rows repeat the first one and are not 
 """
 
 import contextlib
+import hashlib
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,10 +14,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from robusteval.attacks.base import Answer, Query
+from robusteval.attacks.base import Answer, Loss, Query
 from robusteval.errors import UserError
 
 QUANTUM = 16
+_LEAST = 1e-300  # a probability whose logarithm is still finite
 
 # What a user's forward or backward may raise when it is wrong; SystemExit, since a network may not end the evaluation.
 RAISED_BY_NETWORKS = (
@@ -68,18 +70,49 @@ def padded(points: Tensor) -> Tensor:
     return torch.cat([points, points[:1].expand(spare, *points.shape[1:])]) if spare else points.clone()
 
 
+@dataclass(kw_only=True)
+class Chance:
+    """What a randomised network draws, made a function of (seed, unit of work, number of the pass).
+
+    So a unit that is computed again after a kill meets the same chance, as long as its passes are the same.
+    """
+
+    seed: int
+    unit: str = ""
+    passes: int = 0
+
+    def begin(self, unit: str) -> None:
+        """Start counting the passes of a unit of work."""
+        self.unit, self.passes = unit, 0
+
+    def next(self) -> None:
+        """Seed torch for the next pass."""
+        number = hashlib.sha256(f"{self.seed} {self.unit} {self.passes}".encode()).digest()
+        torch.manual_seed(int.from_bytes(number[:8], "big"))
+        self.passes += 1
+
+
 @dataclass(frozen=True, kw_only=True)
 class Passes:
-    """Forward and backward passes of one module, at most ``batch`` points at a time (a multiple of 16)."""
+    """Forward and backward passes of one module, at most ``batch`` points at a time (a multiple of 16).
+
+    Of a randomised network ``logits`` are the logarithm of the mean softmax of ``draws`` passes, whose random numbers
+    ``chance`` decides.
+    """
 
     module: nn.Module
     batch: int
+    draws: int = 1
+    chance: Chance | None = None
 
     def logits(self, points: Tensor) -> Tensor:
         """Return float32 logits [n, classes] of points [n, C, H, W]."""
         with torch.no_grad():
-            parts = [self._forward(padded(part))[: len(part)] for part in points.split(self.batch)]
-        return torch.cat(parts).float()
+            parts = [
+                _mean_logits([self._forward(padded(part))[: len(part)].float() for _ in range(self.draws)])
+                for part in points.split(self.batch)
+            ]
+        return torch.cat(parts)
 
     def ask(self, query: Query) -> Answer:
         """Answer an attack's query. A gradient entry that is not finite comes back as it is.
@@ -89,29 +122,74 @@ class Passes:
         """
         if query.loss is None:
             return Answer(logits=self.logits(query.points))
-        points = padded(query.points.detach()).requires_grad_()
+        several = [self._ask_once(query.points, query.loss) for _ in range(query.repeat)]
+        if len(several) == 1:
+            return several[0]
+        return Answer(
+            logits=_mean_logits([answer.logits for answer in several]),
+            loss=_mean([answer.value for answer in several]),
+            gradient=_mean([answer.slope for answer in several]),
+        )
+
+    def cost(self, query: Query, answer: Answer) -> tuple[int, int]:
+        """Return how many (forward, backward) passes the answer cost for each point."""
+        if answer.gradient is None:
+            return self.draws, 0
+        gradients = answer.value.shape[1] if answer.value.ndim == 2 else 1
+        return query.repeat, query.repeat * gradients
+
+    def _ask_once(self, points: Tensor, loss_of: Loss) -> Answer:
+        n, points = len(points), padded(points.detach()).requires_grad_()
         with torch.enable_grad():
             # A copy, not the leaf itself: a network may work on its input in place.
-            logits = self._forward(points.clone())[: len(query.points)].float()
-            loss = query.loss(logits)
+            logits = self._forward(points.clone())[:n].float()
+            loss = loss_of(logits)
             if not loss.requires_grad:
-                raise UserError(_NO_GRADIENT)
+                raise UserError(NO_GRADIENT)
+            sums = loss.sum(0).unbind() if loss.ndim == 2 else (loss.sum(),)
             try:
-                (gradient,) = torch.autograd.grad(loss.sum(), points, allow_unused=True)
+                gradients = [
+                    torch.autograd.grad(value, points, allow_unused=True, retain_graph=number + 1 < len(sums))[0]
+                    for number, value in enumerate(sums)
+                ]
             except RAISED_BY_NETWORKS as error:
-                raise UserError(_failed("backward", error)) from error
-        if gradient is None:
-            raise UserError(_NO_GRADIENT)
-        return Answer(logits=logits.detach(), loss=loss.detach(), gradient=gradient[: len(query.points)])
+                raise UserError(failed("backward", error)) from error
+        if any(gradient is None for gradient in gradients):
+            raise UserError(NO_GRADIENT)
+        rows = [gradient[:n] for gradient in gradients]
+        gradient = torch.stack(rows, 1) if loss.ndim == 2 else rows[0]
+        return Answer(logits=logits.detach(), loss=loss.detach(), gradient=gradient)
 
     def _forward(self, points: Tensor) -> Tensor:
+        if self.chance is not None:
+            self.chance.next()
         try:
             return self.module(points)
         except RAISED_BY_NETWORKS as error:
-            raise UserError(_failed("forward", error)) from error
+            raise UserError(failed("forward", error)) from error
 
 
-def _failed(direction: str, error: BaseException) -> str:
+def _mean(several: list[Tensor]) -> Tensor:
+    """Return the mean, added up one after the other: in a reduction the bits depend on where a number stands."""
+    total = several[0].clone()
+    for values in several[1:]:
+        total += values
+    return total / len(several)
+
+
+def _mean_logits(several: list[Tensor]) -> Tensor:
+    """Return the logarithm of the mean softmax of logits [n, classes]; of one alone the logits as they are.
+
+    NaN where one of them is not finite, which a mean softmax would hide.
+    """
+    if len(several) == 1:
+        return several[0]
+    mean = _mean([logits.double().softmax(1) for logits in several]).clamp(min=_LEAST).log().float()
+    unusable = torch.stack([~logits.isfinite().all(1) for logits in several]).any(0)
+    return mean.masked_fill(unusable[:, None], torch.nan)
+
+
+def failed(direction: str, error: BaseException) -> str:
     """Return one sentence: what the network raised, and where."""
     if isinstance(error, torch.OutOfMemoryError):
         return f"the device has not enough memory for a {direction} pass; set engine.slots to fewer, such as {QUANTUM}"
@@ -123,7 +201,7 @@ def _failed(direction: str, error: BaseException) -> str:
     )
 
 
-_NO_GRADIENT = (
+NO_GRADIENT = (
     "the model's logits do not depend differentiably on the image (a detached tensor, numpy or no_grad inside "
     "forward), "
     "so an attack by gradients would report a robustness that is not there; use attack=solarize or attack=noise, or "

@@ -20,8 +20,10 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
     """Return what run.json says of the plan and of what was met: key, digests, chunks, stages."""
     identity = config.identity()
     digests = {"model": classifier.digest, "dataset": dataset.digest, "preprocessing": repr(classifier.preprocessing)}
+    if (library := config.attack.library()) is not None:
+        digests["library"] = library
     canonical = "\n".join([config.key, *digests.values()])
-    columns = config.attack.columns()
+    columns, stages = config.attack.columns(), stages_of(config.attack, config.threat)
     survey = None
     if columns is not None:
         survey = {
@@ -39,7 +41,8 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
             "n": len(dataset),
             "chunk": config.chunk,
             "chunks": -(-len(dataset) // config.chunk),
-            "stages": [CLEAN, *(stage.name for stage in stages_of(config.attack, config.threat))],
+            "stages": [CLEAN, *(stage.name for stage in stages)],
+            **({} if len(config.threat.radii) == 1 else {"radii": {s.name: s.threat.radius for s in stages}}),
             "point": point_of(config.attack, config.engine.stop),
             **({} if survey is None else {"survey": survey}),
         },
@@ -51,7 +54,10 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
             "class_names": classifier.class_names or dataset.class_names,
         },
         "dataset": {"name": dataset.name, "n": len(dataset), "digest": dataset.digest},
-        "attack": {"name": config.attack.name, **{k: v for k, v in identity["attack"].items() if k != "method"}},
+        "attack": {
+            "name": config.attack.label(),
+            **{key: value for key, value in identity["attack"].items() if key not in ("method", "name")},
+        },
         "threat": {**identity["threat"], "region": None},
         "seed": config.seed,
         "stop": config.engine.stop,

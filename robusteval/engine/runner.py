@@ -47,7 +47,7 @@ def evaluate(config: Config, command: Sequence[str]) -> Path:
     prepare(config.logger)
     with interruptible():
         classifier, dataset = load(config)
-        for note in dataset.notes:
+        for note in (*dataset.notes, *config.attack.notes()):
             print(f"robusteval: {note}", file=sys.stderr)
         _fits(config, classifier)
         if config.runs.fresh and run.path.exists():
@@ -58,10 +58,13 @@ def evaluate(config: Config, command: Sequence[str]) -> Path:
 
 
 def refuse_missing(config: Config) -> None:
-    """Raise UserError where the data are not there, with a sentence on the weights too if those are not either.
+    """Raise UserError where the attack cannot run here or the data are not there.
 
-    Weights alone are no reason to stop: loading fetches them where it can, and says what is missing where not.
+    Of weights that are not there either the sentence on the data speaks too; alone they are no reason to stop: loading
+    fetches them where it can, and says what is missing where not.
     """
+    if (sentence := config.attack.refusal(config.threat.norm)) is not None:
+        raise UserError(sentence)
     if (sentence := config.dataset.missing()) is not None:
         raise UserError("\n            ".join([sentence, *filter(None, [config.model.missing()])]))
 
@@ -81,7 +84,7 @@ def _run(
         selftest.check_answer(classifier, session.passes, session.first)
         _begin(run, session, command)
         total = len(dataset) * (1 + len(session.stages))
-        with progress(total, f"{config.model.name}, {config.attack.name}") as advance:
+        with progress(total, f"{config.model.name}, {config.attack.method}") as advance:
             work = session.work(run, advance)
             tasks = list(work.pending())
             if min(len(devices), len(tasks)) > 1:
@@ -130,7 +133,8 @@ def _fits(config: Config, classifier: Classifier) -> None:
     """Refuse an attack or a goal that needs more classes than there are."""
     needed = 6 if config.threat.goal == "top5" else config.attack.min_classes()
     if classifier.classes < needed:
-        what = "threat.goal=top5" if config.threat.goal == "top5" else f"attack={config.attack.name} with these options"
+        attack = f"attack={config.attack.method} with these options"
+        what = "threat.goal=top5" if config.threat.goal == "top5" else attack
         raise UserError(f"{what} needs at least {needed} classes, and model={classifier.name} has {classifier.classes}")
 
 

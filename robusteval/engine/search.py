@@ -14,7 +14,8 @@ from torch import Tensor
 
 from robusteval import randomness
 from robusteval.attacks import losses
-from robusteval.attacks.base import Answer, Attack, Job, Query, State
+from robusteval.attacks.base import Answer, Attack, Job, Query, State, WholeBatch
+from robusteval.engine import whole
 from robusteval.engine.board import Board
 from robusteval.engine.passes import Passes
 from robusteval.engine.queue import Queue, Ticket
@@ -70,6 +71,9 @@ class Searcher:
             columns=0 if columns is None else len(columns),
             nearest=point == "nearest",
         )
+        if isinstance(attack, WholeBatch):
+            self._whole(attack, stage, chunk, board, order, point)
+            return board
         # A survey answers for every parameter, so it is asked of the model as given and stops at nothing.
         oracle = self.oracle if columns is None else self.verifier
         targets = attack.targets(chunk.logits.shape[1])
@@ -105,13 +109,31 @@ class Searcher:
             self._confirm(stage.threat, chunk, board)
         return board
 
+    def _whole(
+        self, attack: WholeBatch, stage: Stage, chunk: Chunk, board: Board, order: Sequence[int], point: Point
+    ) -> None:
+        """Let another library's attack run on all samples at once; its points are claims like any others."""
+        if not order:
+            return
+        at = torch.tensor(sorted(order), device=chunk.images.device)
+        x = chunk.images[at]
+        number = int(randomness.generator(self.seed, int(chunk.ids[0]), stage.draws).integers(2**31))
+        proposed = whole.propose(
+            attack, self.oracle.module, x, chunk.labels[at], stage.threat, seed=number, beat=lambda: self.tick(0)
+        )
+        board.count(at, forward=proposed.forward, backward=proposed.backward)
+        board.outside = proposed.outside
+        answer = Answer(logits=self.verifier.logits(proposed.points))
+        self._learn(stage.threat, Query(points=proposed.points), answer, chunk, board, at, point, self.verifier)
+        self.tick(len(order))
+
     def _confirm(self, threat: ThreatModel, chunk: Chunk, board: Board) -> None:
         """Let the verifier predict the kept points that no claim made it see; one that it misses is broken."""
         unseen = (board.moved & ~board.broken).nonzero()[:, 0]
         if not len(unseen):
             return
         logits = self.verifier.logits(board.point[unseen])
-        board.count(unseen, forward=1, backward=0)
+        board.count(unseen, forward=self.verifier.draws, backward=0)
         board.logits[unseen] = logits
         board.nonfinite[unseen] |= ~logits.isfinite().all(1)
         board.broken[unseen] = threat.broken(logits, chunk.labels[unseen])
@@ -162,7 +184,7 @@ class Searcher:
         query = next(steps)
         while True:
             answer = oracle.ask(query)
-            self._learn(stage.threat, query, answer, chunk, board, positions, point, verified=oracle is self.verifier)
+            self._learn(stage.threat, query, answer, chunk, board, positions, point, oracle)
             if answer.gradient is not None:
                 answer = _finite(answer, board, positions)
             try:
@@ -179,12 +201,12 @@ class Searcher:
         board: Board,
         positions: Tensor,
         point: Point,
-        *,
-        verified: bool,
+        oracle: Passes,
     ) -> None:
         """Count the passes, claim what is broken, and keep each sample's best point."""
         labels = chunk.labels[positions]
-        board.count(positions, forward=1, backward=int(query.loss is not None))
+        forward, backward = oracle.cost(query, answer)
+        board.count(positions, forward=forward, backward=backward)
         finite = answer.logits.isfinite().all(1)
         loss = losses.cross_entropy(answer.logits, labels).nan_to_num(nan=torch.inf)
         missed = threat.broken(answer.logits, labels)
@@ -200,9 +222,9 @@ class Searcher:
         claims = chosen[missed[chosen]]
         others = chosen[~missed[chosen]]
         logits = answer.logits
-        if len(claims) and not verified:
+        if len(claims) and oracle is not self.verifier:
             again = self.verifier.logits(query.points[claims])
-            board.count(positions[claims], forward=1, backward=0)
+            board.count(positions[claims], forward=self.verifier.draws, backward=0)
             held = threat.broken(again, labels[claims])
             board.rejected += int((~held).sum())
             claims, logits = claims[held], logits.index_copy(0, claims, again)

@@ -107,7 +107,8 @@ class Work:
             rows = [row for row in entered if self.keep.wants(int(positions[row]), bool(board.broken[row]))]
             name = adversarials.write(self.run, stage.name, number, chunk.ids[rows], board.point[rows])
         table = stage_table(board, chunk.images, chunk.ids, self.dataset.labels[positions], entered)
-        self.run.shards(stage.name).write(number, table, adversarials=name, rejected=str(board.rejected))
+        marks = {} if board.outside is None else {"outside": str(board.outside)}
+        self.run.shards(stage.name).write(number, table, adversarials=name, rejected=str(board.rejected), **marks)
 
 
 def on_grid(images: Tensor) -> bool:

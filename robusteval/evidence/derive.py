@@ -22,7 +22,12 @@ def results(run: RunFolder, table: pa.Table) -> dict[str, Any]:
     facts = run.run
     names = facts["model"].get("class_names")
     numbers = summarise(
-        table, classes=facts["model"]["classes"], stages=run.stages[1:], point=facts["plan"]["point"], class_names=names
+        table,
+        classes=facts["model"]["classes"],
+        stages=run.stages[1:],
+        point=facts["plan"]["point"],
+        eps=facts["threat"]["eps"],
+        class_names=names,
     )
     survey = samples.survey_of(run, exhaustive=exhaustive(run))
     return {

@@ -89,6 +89,11 @@ class RunFolder:
         """The stages of the plan in order, the clean pass first."""
         return list(self.run["plan"]["stages"])
 
+    def radius(self, stage: str) -> float | None:
+        """Return the radius of the ball that a stage searched; None where unbounded."""
+        several = self.run["plan"].get("radii")
+        return self.run["threat"]["eps"] if several is None else several[stage]
+
     def shards(self, stage: str) -> Shards:
         """Return the shards of a stage, in a folder numbered by the stage's place in the plan."""
         number = self.stages.index(stage)

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -87,7 +87,7 @@ class _Judge:
     device: str
     found: Repredicted
 
-    def chunk(self, rows: Sequence[int], clean: Tensor, attacked: dict[int, Any]) -> None:
+    def chunk(self, rows: Sequence[int], clean: Tensor, attacked: dict[tuple[str, int], Path]) -> None:
         part = self.table.slice(rows[0], len(rows))
         ids, labels = part["id"].to_numpy(), torch.from_numpy(part["label"].to_numpy().astype(np.int64))
         clean_correct, robust = _column(part, "clean_correct"), _column(part, "robust")
@@ -95,36 +95,36 @@ class _Judge:
         self._compare(logits, labels, ~clean_correct, [f"image {i}, clean" for i in ids])
         self.found.clean += len(rows)
         chosen = np.flatnonzero(clean_correct & ~robust)
+        within = _column(part, "broken_at_eps").astype(np.float64)  # of a list of radii, the one that broke it
         points, places = self._points(part, clean, chosen, attacked)
         if not places:
             return
         self.found.kept += len(places)
         names = [f"image {ids[place]}, adversarial" for place in places]
         x, y = clean[places], labels[places]
-        inside = self.config.threat.contains(points, x)
-        for name, held, distance in zip(
-            names, inside.tolist(), self.config.threat.distance(points, x).tolist(), strict=True
-        ):
-            if not held:
+        threat = self.config.threat
+        in_box, distances = threat.in_box(points).tolist(), threat.distance(points, x).tolist()
+        for name, boxed, distance, eps in zip(names, in_box, distances, within[places].tolist(), strict=True):
+            if not (boxed and distance <= (threat.radius if np.isnan(eps) else eps)):
                 self.found.faults.append(
                     f"{name}: outside the threat model (distance {distance:.9g}, or outside [0, 1])"
                 )
         self._compare(self._logits(points), y, np.ones(len(places), dtype=bool), names)
 
     def _points(
-        self, part: pa.Table, clean: Tensor, chosen: np.ndarray, attacked: dict[int, Any]
+        self, part: pa.Table, clean: Tensor, chosen: np.ndarray, attacked: dict[tuple[str, int], Path]
     ) -> tuple[Tensor, list[int]]:
         if self.config.attack.parametric:
             parameter = part["attack_parameter"].to_numpy(zero_copy_only=False).astype(np.float64)
             places = [int(place) for place in chosen if np.isfinite(parameter[place])]
             return self.config.attack.apply(clean[places], torch.from_numpy(parameter[places]).float()), places
-        ids = part["id"].to_numpy()
+        ids, breaker = part["id"].to_numpy(), part["broken_by"].to_pylist()
+        files = {place: attacked.get((breaker[place], int(ids[place]))) for place in chosen.tolist()}
         places, points = [], []
-        for place in chosen.tolist():
-            if (path := attacked.get(int(ids[place]))) is not None:
-                kept_ids, kept = _read(path)
-                points.append(kept[int(np.flatnonzero(kept_ids == ids[place])[0])])
-                places.append(place)
+        for place, path in sorted((item for item in files.items() if item[1]), key=lambda item: (item[1], item[0])):
+            kept_ids, kept = _read(path)
+            points.append(kept[int(np.flatnonzero(kept_ids == ids[place])[0])])
+            places.append(place)
         return (torch.stack(points) if points else clean[:0]), places
 
     def _logits(self, points: Tensor) -> Tensor:
@@ -141,21 +141,19 @@ class _Judge:
                     self.found.faults.append(f"{name}: recorded as {_word(then)}, but the model says {_word(now)}")
 
 
-# The adversarials of a chunk share a file, so the last one or two serve all of its samples.
-_read = functools.lru_cache(maxsize=2)(images.read)
+# The adversarials of a chunk and stage share a file, and come in the order of the files.
+_read = functools.lru_cache(maxsize=1)(images.read)
 
 
 def _word(broken: bool) -> str:
     return "mispredicted" if broken else "predicted right"
 
 
-def _attacked(run: RunFolder) -> dict[int, Any]:
-    """Return which file holds each sample's adversarial; a later stage outranks an earlier one."""
-    where: dict[int, Any] = {}
-    for _, _, path in images.every(run):
-        for sample in images.read(path)[0].tolist():
-            where[int(sample)] = path
-    return where
+def _attacked(run: RunFolder) -> dict[tuple[str, int], Path]:
+    """Return which file holds the attacked image of each (stage, sample)."""
+    return {
+        (stage, int(sample)): path for stage, _, path in images.every(run) for sample in images.read(path)[0].tolist()
+    }
 
 
 def _config(run: RunFolder) -> Config:

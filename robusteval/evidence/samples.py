@@ -10,6 +10,7 @@ from robusteval.errors import RobustevalError
 from robusteval.evidence import shards
 from robusteval.evidence.folder import RunFolder
 from robusteval.evidence.tables import table
+from robusteval.metrics.curve import radii_of, smallest_that_reach
 from robusteval.metrics.predictions import kept
 from robusteval.metrics.survey import survey, universal, worst
 
@@ -80,7 +81,8 @@ def _chunk(run: RunFolder, parts: list[pa.Table], column: int | None) -> pa.Tabl
     correct = out["clean_correct"]
     standing = correct.copy()
     nonfinite = out.pop("nonfinite").copy()
-    broken_by = np.full(n, None, dtype=object)
+    broken_by, broken_at = np.full(n, None, dtype=object), np.full(n, np.nan)
+    kept_broken = np.zeros(n, dtype=bool)
     distance = {"distance_linf": np.zeros(n), "distance_l2": np.zeros(n)}
     passes = {"forward_passes": np.ones(n, dtype=np.int64), "backward_passes": np.zeros(n, dtype=np.int64)}
     parameter, adversarial = np.full(n, np.nan), np.full(n, np.nan)
@@ -94,8 +96,9 @@ def _chunk(run: RunFolder, parts: list[pa.Table], column: int | None) -> pa.Tabl
         nonfinite[rows] |= _values(part, "nonfinite")
         nearest = _nearest(part)
         adversarial[rows] = np.fmin(adversarial[rows], nearest)
-        # A later stage only sees what still stood, so what it broke outranks; else the higher loss does.
-        takes = broken | np.isfinite(nearest) | (_loss(found) >= kept_loss[rows])
+        # A broken point outranks others, and among equals the higher loss does.
+        higher = _loss(found) >= kept_loss[rows]
+        takes = np.isfinite(nearest) | np.where(kept_broken[rows], broken & higher, broken | higher)
         if column is not None:  # one parameter for all, whatever its loss; where its image is outside, the clean one
             takes = found.pop("inside")
         at = rows[takes]
@@ -105,11 +108,14 @@ def _chunk(run: RunFolder, parts: list[pa.Table], column: int | None) -> pa.Tabl
             distance[name][at] = found[name][takes]
         parameter[at] = found["parameter"][takes]
         kept_loss[at] = _loss(found)[takes]
+        kept_broken[rows] |= broken
         newly = rows[broken & standing[rows]]
         broken_by[newly] = stage
+        broken_at[newly] = np.nan if (radius := run.radius(stage)) is None else radius
         standing[newly] = False
-    eps = run.run["threat"]["eps"]
-    fell = np.array([eps is not None and by is not None for by in broken_by], dtype=bool)
+    # What a minimum-norm attack found within the largest radius may lie within a smaller one.
+    broken_at = np.fmin(broken_at, smallest_that_reach(radii_of(run.run["threat"]["eps"]), adversarial))
+    fell = np.isfinite(broken_at) & out["clean_correct"] & ~standing
     return table(
         {
             "id": out["id"],
@@ -121,7 +127,7 @@ def _chunk(run: RunFolder, parts: list[pa.Table], column: int | None) -> pa.Tabl
             "clean_correct": correct,
             "robust": standing,
             "broken_by": pa.array(broken_by, type=pa.string()),
-            "broken_at_eps": pa.array(np.full(n, eps or 0.0), mask=~fell),
+            "broken_at_eps": pa.array(broken_at, mask=~fell),
             **distance,
             **passes,
             **{f"clean_{name}": out[f"clean_{name}"] for name in _STATISTICS[2:]},

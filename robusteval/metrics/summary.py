@@ -9,17 +9,25 @@ from robusteval.errors import RobustevalError
 from robusteval.metrics.accuracy import disparity, per_class, rate, wilson
 from robusteval.metrics.calibration import calibration
 from robusteval.metrics.confidence import confidence
+from robusteval.metrics.curve import curve
 from robusteval.metrics.predictions import Predictions
 
 
 def summarise(
-    samples: pa.Table, *, classes: int, stages: Sequence[str], point: str, class_names: Sequence[str] | None = None
+    samples: pa.Table,
+    *,
+    classes: int,
+    stages: Sequence[str],
+    point: str,
+    eps: float | Sequence[float] | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> dict:
     """Return {clean, robust, attacked} of a table of samples with a classifier of so many classes.
 
     ``stages`` are the attack's stages in order; ``point`` says which point of the attack was kept (first_success,
-    max_loss or nearest). Accuracies of predictions are top-1, with ``top5`` beside it above five classes (but not of a
-    survey's answers, which keep one class). Robust accuracy and attack success follow the threat's goal, as the columns
+    max_loss or nearest); ``eps`` is the radius or all radii, which robust accuracy gets a curve over. Accuracies of
+    predictions are top-1, with ``top5`` beside it above five classes (but not of a survey's answers, which keep one
+    class). Robust accuracy and attack success follow the threat's goal, as the columns
     clean_correct and robust do. Everything is plain numbers, strings and None, fit for strict JSON. Raises
     RobustevalError where a sample names an unknown stage.
     """
@@ -28,7 +36,10 @@ def summarise(
     by_class = per_class(clean.labels, clean.correct, class_names)
     return {
         "clean": {**_decisions(clean), "per_class": by_class, "disparity": disparity(by_class)},
-        "robust": _robust(samples, stages, class_names),
+        "robust": {
+            **_robust(samples, stages, class_names),
+            **({} if (points := curve(samples, eps, point)) is None else {"curve": points}),
+        },
         "attacked": {"point": point, **_decisions(attacked)},
     }
 

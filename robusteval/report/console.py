@@ -2,6 +2,7 @@
 
 import io
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,20 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from robusteval.report.words import NOTHING, interval, number, percent, point_in_words, seconds, threat_in_words
+from robusteval.report.words import (
+    NOTHING,
+    interval,
+    largest,
+    number,
+    percent,
+    point_in_words,
+    radius,
+    seconds,
+    threat_in_words,
+)
 
 _WIDTH = 100
+_CURVE = 10  # intervals of a curve that get a line
 _VERDICTS = {"pass": "green", "warn": "yellow", "fail": "bold red", "skipped": "dim"}
 
 _CALIBRATION = (
@@ -73,8 +85,8 @@ def accuracies(results: dict[str, Any]) -> Table:
     if "top5" in clean:
         _rate(table, "clean accuracy, top 5", clean["top5"])
     _rate(table, "robust accuracy" + _dagger(results), robust["accuracy"], style="bold")
-    for point in robust.get("curve", ()):
-        _rate(table, f"robust accuracy at eps {point['eps']:g}", point)
+    for point in _chosen(robust.get("curve", ()), largest(results["threat"]["eps"])):
+        _rate(table, f"robust accuracy at eps {radius(point['eps'])}", point)
     success = robust["attack_success"]
     counts = f"{success['broken']} of {success['n']} right"
     span = interval(success) if success["n"] else NOTHING
@@ -84,7 +96,7 @@ def accuracies(results: dict[str, Any]) -> Table:
         _rate(table, f"robust accuracy, worst class ({escape(str(worst.get('name', worst['class'])))})", worst)
     if survey := results.get("survey"):
         _survey(table, survey)
-    if len(robust["by_stage"]) > 1:
+    if len({stage["stage"].partition("@")[0] for stage in robust["by_stage"]}) > 1:  # one attack's curve says it all
         for stage in robust["by_stage"]:
             table.add_row(f"  broken by {escape(stage['stage'])}", "", "", f"{stage['broken']} of {stage['entered']}")
     if robust.get("nonfinite"):
@@ -142,6 +154,12 @@ def _table(first: str, *others: str) -> Table:
 
 def _rate(table: Table, name: str, rate: dict[str, Any], style: str | None = None) -> None:
     table.add_row(name, percent(rate["value"]), interval(rate), f"{rate['correct']} of {rate['n']}", style=style)
+
+
+def _chosen(curve: Sequence[dict[str, Any]], eps: float | None) -> list[dict[str, Any]]:
+    """Return every so-many-th point of a curve, and the one at ``eps``: the figure shows all."""
+    step = max(1, -(-(len(curve) - 1) // _CURVE))
+    return [point for i, point in enumerate(curve) if i % step == 0 or point["eps"] == eps]
 
 
 def _survey(table: Table, survey: dict[str, Any]) -> None:

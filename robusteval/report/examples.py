@@ -67,12 +67,12 @@ def _made_again(
 
 def _kept(run: RunFolder, broken: np.ndarray, samples: pa.Table) -> Iterator[tuple[int, Tensor]]:
     """Yield the kept adversarials of the first files: enough for the gallery, without reading all."""
-    place = {int(samples["id"][int(row)].as_py()): int(row) for row in broken}
+    place = {(samples["broken_by"][row].as_py(), samples["id"][row].as_py()): row for row in broken.tolist()}
     found = 0
-    for _, _, path in images.every(run):
+    for stage, _, path in images.every(run):
         if found >= 4 * SHOWN:
             return
         for sample, image in zip(*images.read(path), strict=True):
-            if int(sample) in place:
+            if (stage, int(sample)) in place:
                 found += 1
-                yield place[int(sample)], image
+                yield place[stage, int(sample)], image

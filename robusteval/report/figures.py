@@ -9,6 +9,7 @@ import pyarrow as pa
 from robusteval.report.confidence import draw_confidence
 from robusteval.report.curves import draw_survey
 from robusteval.report.gallery import Example, draw_gallery, write_examples
+from robusteval.report.radii import draw_curve
 from robusteval.report.reliability import draw_reliability
 
 
@@ -24,6 +25,8 @@ def draw(
     if examples:
         drawn.append(draw_gallery(figures / "gallery.png", examples))
         drawn.extend(write_examples(figures / "examples", examples))
+    if "curve" in results["robust"]:
+        drawn.append(draw_curve(figures / "curve.png", results))
     if survey is not None:
         drawn.append(draw_survey(figures / "survey.png", results, survey))
     return drawn

@@ -12,7 +12,7 @@ from robusteval.errors import UserError
 from robusteval.evidence.folder import RunFolder
 from robusteval.report.console import terminal
 from robusteval.report.runs import directory_of, find
-from robusteval.report.words import interval, number, percent, threat_in_words
+from robusteval.report.words import interval, largest, number, percent, threat_in_words
 
 
 def summary(complete: Iterable[dict[str, Any]]) -> Table:
@@ -83,7 +83,7 @@ def _order(results: dict[str, Any]) -> tuple[Any, ...]:
     return (
         results["dataset"]["name"],
         threat["norm"],
-        threat["eps"] or 0.0,
+        largest(threat["eps"]) or 0.0,
         results["attack"]["name"],
         -(robust or 0.0),
     )

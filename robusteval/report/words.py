@@ -1,5 +1,6 @@
 """Numbers and terms as they are printed, the same in the table, the figures and the summary."""
 
+from collections.abc import Sequence
 from typing import Any
 
 NOTHING = "–"  # a number that does not exist, such as the confidence of wrong answers where none is wrong
@@ -35,9 +36,21 @@ def radius(eps: float | None) -> str:
     return f"{round(grey)}/255" if 0 < grey < 33 and abs(grey - round(grey)) < 1e-6 else f"{eps:g}"
 
 
+def radii(eps: float | Sequence[float] | None) -> str:
+    """Return one radius, or of several the smallest and the largest."""
+    if not isinstance(eps, Sequence):
+        return radius(eps)
+    return f"{radius(eps[0])} … {radius(eps[-1])}"
+
+
+def largest(eps: float | Sequence[float] | None) -> float | None:
+    """Return the radius that robust accuracy is quoted at."""
+    return eps[-1] if isinstance(eps, Sequence) else eps
+
+
 def threat_in_words(threat: dict[str, Any]) -> str:
     """Return a threat model in a few words, such as ``linf 8/255, top1``."""
-    ball = "unbounded" if threat["norm"] == "unbounded" else f"{threat['norm']} {radius(threat['eps'])}"
+    ball = "unbounded" if threat["norm"] == "unbounded" else f"{threat['norm']} {radii(threat['eps'])}"
     return f"{ball}, {threat['goal']}"
 
 

@@ -172,21 +172,54 @@ def test_later_restarts_start_at_half_of_eps() -> None:
     assert float((second - clean).norm()) == pytest.approx(eps / 2, rel=1e-5)
 
 
+@pytest.mark.parametrize("targeted", [True, False])
 @pytest.mark.parametrize(("norm", "eps"), [("linf", 0.3), ("l2", 2.0), ("l1", 8.0)])
-def test_it_breaks_what_the_reference_breaks(norm: Any, eps: float, digits: Any) -> None:
+def test_it_breaks_what_the_reference_breaks(norm: Any, eps: float, targeted: bool, digits: Any) -> None:
     reference = pytest.importorskip("pyautoattack.fab_pt", reason="the reference is in the peers' environment")
     network, images, labels = digits
     theirs = reference.FABAttack_PT(
         network,
         norm={"linf": "Linf"}.get(norm, norm.upper()),
-        n_iter=50,
+        n_iter=50 if targeted else 20,
         eps=eps,
-        targeted=True,
+        targeted=targeted,
         n_target_classes=2,
         seed=0,
         device="cpu",
     )
     broken = network(theirs.perturb(images, labels)).argmax(1) != labels
-    ours = search(FAB(steps=50, n_targets=2), network, images, labels, ThreatModel(norm=norm, eps=eps)).broken
+    attack = FAB(steps=50, n_targets=2) if targeted else FAB(steps=20, targeted=False)
+    ours = search(attack, network, images, labels, ThreatModel(norm=norm, eps=eps)).broken
     assert 2 <= int(broken.sum()) <= 38, "or nothing is shown"
     assert int(ours.sum()) >= int(broken.sum()) - 1
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_untargeted_it_steps_to_the_nearest_boundary_of_a_linear_model(norm: Any) -> None:
+    """The boundary is found by the closed form |z_k - z_y| over the dual norm of the difference of weights."""
+    generator = torch.Generator().manual_seed(1)
+    linear = nn.Linear(12, 5).requires_grad_(False)
+    network = nn.Sequential(nn.Flatten(), linear)
+    for parameter in network.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator)
+    images = 0.5 + 0.001 * torch.randn(20, 3, 2, 2, generator=generator)
+    labels = network(images).argmax(1)
+    weight, logits = linear.weight, network(images)
+    dual = {"linf": 1, "l2": 2, "l1": torch.inf}[norm]
+    distance = torch.stack([
+        torch.stack([
+            (logits[row, label] - logits[row, other]) / torch.linalg.vector_norm(weight[label] - weight[other], dual)
+            if other != label
+            else torch.tensor(torch.inf)
+            for other in range(5)
+        ]).min()
+        for row, label in enumerate(labels.tolist())
+    ])  # fmt: skip
+    for factor, due in ((0.98, 0), (1.07, 1)):  # a step goes eta = 1.05 times as far
+        for row in range(20):
+            eps = float(distance[row] * factor)
+            one = slice(row, row + 1)
+            board = search(
+                FAB(steps=1, targeted=False), network, images[one], labels[one], ThreatModel(norm=norm, eps=eps)
+            )
+            assert int(board.broken.sum()) == due, (row, factor)

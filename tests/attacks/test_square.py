@@ -33,7 +33,7 @@ def test_the_sides_of_the_windows_are_those_of_the_published_schedule() -> None:
 
 @pytest.mark.parametrize("side", [1, 2, 3, 5, 6, 11])
 def test_a_pattern_is_two_hills_of_opposite_sign(side: int) -> None:
-    both = pattern(side)
+    both = pattern(side, "l2")
     assert float(both[1].norm()) == pytest.approx(1, abs=1e-6)
     assert torch.equal(both[0], both[1].T)
     assert (both[1][: side // 2] > 0).all()
@@ -48,7 +48,7 @@ def test_a_pattern_is_two_hills_of_opposite_sign(side: int) -> None:
 
 def test_patterns_and_schedule_are_upstreams() -> None:
     square = pytest.importorskip("pyautoattack.square")
-    for norm, ours in (("Linf", "linf"), ("L2", "l2")):
+    for norm, ours in (("Linf", "linf"), ("L2", "l2"), ("L1", "l1")):
         for queries, stretched in ((700, False), (1300, True)):
             theirs = square.SquareAttack(
                 None, norm=norm, n_queries=queries, eps=0.3, resc_schedule=stretched, device="cpu"
@@ -58,13 +58,15 @@ def test_patterns_and_schedule_are_upstreams() -> None:
                 for step in range(queries):
                     share = theirs.p_selection(step)
                     side = max(round(math.sqrt(share * height * width)), 1 if ours == "linf" else 3)
-                    due.append(min(side + (ours == "l2" and side % 2 == 0), height, width))
+                    due.append(min(side + (ours != "linf" and side % 2 == 0), height, width))
                 assert sides(Square(queries=queries, resc_schedule=stretched), height, width, ours) == due
-    for side in (1, 2, 3, 4, 5, 7, 9, 25):
-        torch.manual_seed(0)
-        patterns = [theirs.eta(side) for _ in range(20)]
-        for found in patterns:
-            assert any(torch.allclose(found, one, atol=1e-6) for one in pattern(side))
+    for norm, ours in (("L2", "l2"), ("L1", "l1")):
+        theirs = square.SquareAttack(None, norm=norm, eps=0.3, device="cpu")
+        for side in (2, 3, 4, 5, 7, 9, 25):
+            torch.manual_seed(0)
+            patterns = [theirs.eta(side) for _ in range(20)]
+            for found in patterns:
+                assert any(torch.allclose(found, one, atol=1e-6) for one in pattern(side, ours))
 
 
 def climbing(number: int, points: Tensor) -> Answer:
@@ -144,7 +146,17 @@ def test_on_a_linear_model_the_best_corner_of_the_ball_is_found() -> None:
     torch.testing.assert_close(board.logits[:, 1], highest.expand(6))
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_an_l1_pattern_falls_faster_and_has_unit_sum() -> None:
+    both = pattern(5, "l1")
+    assert float(both.abs().sum()) == pytest.approx(2, abs=1e-6)
+    # Three rows of five around the middle, by hand: k = 1, 2, 3 give 1, 1 / 16, 1 / 81, added up from the outside.
+    outer, middle, inner = 1 / 81, 1 / 81 + 1 / 16, 1 / 81 + 1 / 16 + 1
+    lower = torch.tensor([[outer, middle, middle, middle, outer], [outer, middle, inner, middle, outer]])
+    lower = torch.cat([lower, lower[:1]])
+    torch.testing.assert_close(both[1][2:], -lower / lower.sum() / 2)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_images_of_any_shape_are_searched(norm: Any, shape: tuple[int, int, int]) -> None:
     generator = torch.Generator().manual_seed(4)
@@ -154,7 +166,7 @@ def test_images_of_any_shape_are_searched(norm: Any, shape: tuple[int, int, int]
     x = torch.rand(9, *shape, generator=generator)
     with torch.no_grad():
         labels = network(x).argmax(1)
-    eps = 0.4 if norm == "linf" else 0.3 * math.prod(shape) ** 0.5
+    eps = {"linf": 0.4, "l2": 0.3 * math.prod(shape) ** 0.5, "l1": 0.2 * math.prod(shape)}[norm]
     board = search(Square(queries=60), network, x, labels, ThreatModel(norm=norm, eps=eps))
     assert board.broken.any()
 
@@ -174,7 +186,7 @@ def test_only_the_window_that_raises_the_margin_is_kept(make_job: Callable[..., 
 def test_it_breaks_as_much_as_upstream(digits: tuple[nn.Module, Tensor, Tensor]) -> None:
     square = pytest.importorskip("pyautoattack.square")
     network, images, labels = digits
-    for norm, theirs, eps in (("linf", "Linf", 0.35), ("l2", "L2", 2.5)):
+    for norm, theirs, eps in (("linf", "Linf", 0.35), ("l2", "L2", 2.5), ("l1", "L1", 20.0)):
         threat = ThreatModel(norm=norm, eps=eps)  # pyright: ignore[reportArgumentType]
         board = search(Square(queries=150), network, images, labels, threat, slots=48)
         upstream = square.SquareAttack(

@@ -136,7 +136,7 @@ def mine(tmp_path: Path) -> Path:
 
 def test_command_line_before_experiment_before_attack_before_model(mine: Path) -> None:
     given = configuration("experiment=small", config_dir=mine)
-    assert (given.seed, given.attack.name, given.model.name) == (7, "solarize", "mnist_cnn")
+    assert (given.seed, given.attack.method, given.model.name) == (7, "solarize", "mnist_cnn")
     assert vars(given.attack)["iterations"] == 3
     assert given.threat.norm == "l2"  # the experiment's, not the attack's
     given = configuration("experiment=small", "seed=1", "attack.iterations=4", "threat=linf_0.3", config_dir=mine)

@@ -116,4 +116,4 @@ def test_a_sweep_of_one_and_a_folder_of_the_users(answer: Callable, tmp_path: Pa
     (folder / "attack" / "short.yaml").write_text("# short\nmethod: pgd\nsteps: 2\n")
     given = answer("-m", "--config-dir", str(folder), "attack=short,fgsm", "logger=none")
     assert given.code == 0, given.err
-    assert [config.attack.name for config in evaluated] == ["pgd", "fgsm"]
+    assert [config.attack.method for config in evaluated] == ["pgd", "fgsm"]

@@ -32,11 +32,20 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "square": [{"queries": 6}, {"queries": 20}, {"queries": 12, "p_init": 0.3, "resc_schedule": True}],
     "apgd": [
         {"steps": 6},
-        {"steps": 4, "loss": "dlr", "n_restarts": 2},
+        {"steps": 4, "loss": "dlr", "n_restarts": 2, "eot": 2},
         {"steps": 4, "loss": "targeted_dlr", "n_targets": 2, "large_eps": False},  # the third, so in L1
         {"steps": 3, "loss": "targeted_ce", "n_targets": 2},
     ],
-    "fab": [{"steps": 4, "n_targets": 2}, {"steps": 3, "n_targets": 1, "n_restarts": 2}],
+    "autoattack": [
+        {"steps": 3, "queries": 4},
+        {"steps": 2, "queries": 2, "version": "rand"},
+        {"steps": 2, "queries": 2, "version": "plus"},
+    ],
+    "fab": [
+        {"steps": 4, "n_targets": 2},
+        {"steps": 3, "n_targets": 1, "n_restarts": 2},
+        {"steps": 3, "targeted": False},
+    ],
     "solarize": [
         {"iterations": 3},
         {"mode": "fixed", "threshold": 0.4, "direction": "below"},
@@ -81,8 +90,10 @@ AT_OPTIMUM: dict[tuple[str, str], list[dict[str, Any]]] = {
         {"loss": "targeted_ce", "n_targets": 1},
         {"loss": "targeted_dlr", "n_targets": 2},
     ],
-    ("fab", "linf"): [{}, {"n_restarts": 2, "n_targets": 1}],
-    ("fab", "l2"): [{}, {"n_restarts": 2, "n_targets": 1}],
+    ("autoattack", "linf"): [{"queries": 1, "version": version} for version in ("standard", "rand")],
+    ("autoattack", "l2"): [{"queries": 1, "version": version} for version in ("standard", "rand")],
+    ("fab", "linf"): [{}, {"n_restarts": 2, "n_targets": 1}, {"targeted": False}],
+    ("fab", "l2"): [{}, {"n_restarts": 2, "n_targets": 1}, {"targeted": False}],
 }
 EPS = {"linf": 0.1, "l2": 0.5, "l1": 2.0, "unbounded": None}
 
@@ -108,8 +119,8 @@ class Case:
     def random(self) -> bool:
         """Whether the seed may matter."""
         start = getattr(self.attack, "init", None) or getattr(self.attack, "mode", None)
-        restarted = self.attack.name == "fab" and self.attack.restarts() > 1  # its first restart starts at the image
-        return self.attack.name in ("noise", "square", "apgd") or restarted or start == "random"
+        restarted = self.attack.method == "fab" and self.attack.restarts() > 1  # its first restart starts at the image
+        return self.attack.method in ("noise", "square", "apgd", "autoattack") or restarted or start == "random"
 
 
 def made(name: str, options: dict[str, Any]) -> Attack:

@@ -17,7 +17,8 @@ CLAIMS = {
     "cw": ({"l2"}, True, True, False, False),
     "fmn": ({"linf", "l2", "l1"}, True, True, False, False),
     "mifgsm": ({"linf", "l2"}, True, True, False, False),
-    "square": ({"linf", "l2"}, False, True, False, False),
+    "square": ({"linf", "l2", "l1"}, False, True, False, False),
+    "autoattack": ({"linf", "l2", "l1"}, True, True, False, False),
     "apgd": ({"linf", "l2", "l1"}, True, True, False, False),
     "fab": ({"linf", "l2", "l1"}, True, True, False, False),
     "solarize": (ALL, False, True, True, True),
@@ -37,12 +38,12 @@ def test_an_attack_claims_what_is_listed(name: str) -> None:
 
 def test_these_and_no_others_keep_the_nearest_adversarial() -> None:
     kinds = [registry.lookup(registry.ATTACKS, "attack.method", name) for name in registry.ATTACKS]
-    assert {kind.name for kind in kinds if kind.keeps == "nearest"} == {"cw", "fmn"}
+    assert {kind.method for kind in kinds if kind.keeps == "nearest"} == {"cw", "fmn"}
 
 
 def test_an_attack_is_registered_under_its_own_name() -> None:
     for name in registry.ATTACKS:
-        assert registry.lookup(registry.ATTACKS, "attack.method", name).name == name
+        assert registry.lookup(registry.ATTACKS, "attack.method", name).method == name
 
 
 def test_the_contract_is_tried_on_every_registered_attack(tried: dict[str, list[dict[str, Any]]]) -> None:

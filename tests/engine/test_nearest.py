@@ -37,7 +37,7 @@ class Visits(Attack):
 
     moves: tuple[tuple[float, float], ...] = ()
 
-    name: ClassVar[str] = "visits"
+    method: ClassVar[str] = "visits"
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2", "l1", "unbounded"})
     keeps: ClassVar[Literal["first", "nearest"]] = "nearest"
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from robusteval.attacks.base import Query
 from robusteval.closed_form import small_convnet
-from robusteval.engine.passes import QUANTUM, Passes, padded
+from robusteval.engine.passes import QUANTUM, Chance, Passes, padded
 from robusteval.engine.selftest import bitwise, check_answer
 from robusteval.errors import UserError
 
@@ -178,3 +178,65 @@ def test_weights_of_another_type_are_named() -> None:
     classifier = Classifier(module=module, name="mine", source="test", classes=10)
     with pytest.raises(UserError, match=r"torch\.float64"):
         check_answer(classifier, Passes(module=module, batch=16), images(4))
+
+
+def test_a_loss_of_several_values_gets_a_gradient_for_each() -> None:
+    module, points = small_convnet(), images(5)
+    answer = Passes(module=module, batch=16).ask(Query(points=points, loss=lambda z: z - z[:, :1]))
+    assert answer.value.shape == (5, 10)
+    assert answer.slope.shape == (5, 10, *points.shape[1:])
+    for number in (0, 3, 9):
+        single = Passes(module=module, batch=16).ask(
+            Query(points=points, loss=lambda z, number=number: z[:, number] - z[:, 0])
+        )
+        torch.testing.assert_close(answer.slope[:, number], single.slope)
+
+
+class Noisy(nn.Module):
+    """Adds normal noise to the image, as a randomised network does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = small_convnet()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images + 0.3 * torch.randn_like(images))
+
+
+def test_repeated_passes_are_averaged() -> None:
+    """The mean of the single passes that the same chance gives, taken by hand."""
+    module, points = Noisy().eval(), images(4)
+    chance = Chance(seed=3)
+    query = Query(points=points, loss=lambda z: z[:, 2], repeat=3)
+    chance.begin("unit")
+    answer = Passes(module=module, batch=16, chance=chance).ask(query)
+    chance.begin("unit")
+    alone = Passes(module=module, batch=16, chance=chance)
+    singles = [alone.ask(Query(points=points, loss=lambda z: z[:, 2])) for _ in range(3)]
+    assert not torch.equal(singles[0].slope, singles[1].slope)
+    torch.testing.assert_close(answer.slope, torch.stack([one.slope for one in singles]).mean(0))
+    torch.testing.assert_close(answer.value, torch.stack([one.value for one in singles]).mean(0))
+    softmax = torch.stack([one.logits.softmax(1) for one in singles]).mean(0)
+    torch.testing.assert_close(answer.logits.exp(), softmax)
+    assert alone.cost(query, answer) == (3, 3)
+
+
+def test_a_randomised_network_is_judged_by_the_mean_softmax_of_its_draws() -> None:
+    module, points = Noisy().eval(), images(20)
+    judge = Passes(module=module, batch=16, draws=400, chance=Chance(seed=0))
+    once = torch.stack([Passes(module=module, batch=32).logits(points).softmax(1) for _ in range(400)])
+    torch.testing.assert_close(judge.logits(points).exp(), once.mean(0), atol=0.05, rtol=0)
+
+
+def test_chance_depends_on_seed_unit_and_pass_alone() -> None:
+    def numbers(seed: int, unit: str) -> list[float]:
+        chance, found = Chance(seed=seed), []
+        chance.begin(unit)
+        for _ in range(3):
+            chance.next()
+            found.append(float(torch.rand(())))
+        return found
+
+    assert numbers(1, "pgd 0") == numbers(1, "pgd 0")
+    different = [*numbers(1, "pgd 0"), *numbers(1, "pgd 1"), *numbers(2, "pgd 0")]
+    assert len(set(different)) == 9

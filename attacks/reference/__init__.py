@@ -1,0 +1,1 @@
+"""Attacks of other libraries, run as they are on whole batches and verified like our own."""
