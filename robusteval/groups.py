@@ -25,7 +25,9 @@ def groups(config_dir: str | None = None) -> dict[str, list[str]]:
 def no_option(group: str, name: str, known: Groups) -> str:
     """Return the sentence for an option that its group does not have."""
     there = f"known: {', '.join(known[group])}" if known[group] else "there is none; give yours with --config-dir"
-    sentence = f"no {group} named '{name}'{did_you_mean(name, known[group])} ({there})"
+    inside = [option for option in known[group] if option.endswith(f"/{name}")]
+    near = f"; did you mean '{inside[0]}'?" if inside else did_you_mean(name, known[group])
+    sentence = f"no {group} named '{name}'{near} ({there})"
     if group == "model" and re.fullmatch(r"\w[\w.]*", name):
         others = " or ".join(f"model={library} model.name={name}" for library in ("torchvision", "timm"))
         sentence += f"; any torchvision or timm name works as {others}"

@@ -77,9 +77,9 @@ class Foolbox(WholeBatch):
 
 def _kinds() -> dict[str, Any]:
     """Return Foolbox's attacks of a fixed radius and of minimum norm, by name."""
-    attacks, base = library.load("foolbox.attacks"), library.load("foolbox.attacks.base")
+    attacks, base = library.load("foolbox.attacks"), library.load("foolbox.attacks.base").AttackWithDistance
     return {
         name: kind
         for name, kind in inspect.getmembers(attacks, inspect.isclass)
-        if issubclass(kind, base.AttackWithDistance) and not inspect.isabstract(kind)
+        if issubclass(kind, base) and kind is not base and not inspect.isabstract(kind)
     }

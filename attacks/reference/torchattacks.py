@@ -83,8 +83,13 @@ class Torchattacks(WholeBatch):
 def _kinds() -> dict[str, Any]:
     """Return torchattacks' attacks by name, less those that are made of other attacks or of training data."""
     module = library.load(_MODULE)
-    named = inspect.getmembers(module, lambda kind: inspect.isclass(kind) and issubclass(kind, module.attack.Attack))
-    return {name: kind for name, kind in named if not {"attacks", "trainloader"} & set(library.parameters(kind))}
+    base = module.attack.Attack
+    return {
+        name: kind
+        for name, kind in inspect.getmembers(module, inspect.isclass)
+        if issubclass(kind, base) and kind is not base
+        if not {"attacks", "trainloader"} & set(library.parameters(kind))
+    }
 
 
 def _measures(kind: type) -> set[str]:

@@ -22,6 +22,9 @@ CLAIMS = {
     "apgd": ({"linf", "l2", "l1"}, True, True, False, False),
     "fab": ({"linf", "l2", "l1"}, True, True, False, False),
     "solarize": (ALL, False, True, True, True),
+    "reference/autoattack": ({"linf", "l2", "l1"}, False, False, False, False),
+    "reference/foolbox": ({"linf", "l2", "l1"}, False, False, False, False),
+    "reference/torchattacks": ({"linf", "l2", "l1"}, False, False, False, False),
 }
 
 
@@ -47,7 +50,8 @@ def test_an_attack_is_registered_under_its_own_name() -> None:
 
 
 def test_the_contract_is_tried_on_every_registered_attack(tried: dict[str, list[dict[str, Any]]]) -> None:
-    assert set(tried) == set(registry.ATTACKS)
+    """But those of other libraries, which promise less: tests/attacks/test_whole_batch.py, tests/peers."""
+    assert set(tried) == {name for name in registry.ATTACKS if not name.startswith("reference/")}
     assert all(tried.values())
 
 
