@@ -141,6 +141,14 @@ class Attack:
         """Return how many classes the classifier must have."""
         return 2
 
+    def averages(self) -> bool:
+        """Return whether its gradients are means of several passes, as a randomised network needs."""
+        return False
+
+    def published(self) -> bool:
+        """Return whether its budget is the one that its published numbers are made with; of most there is none."""
+        return True
+
     def max_classes(self) -> int | None:
         """Return how many classes the classifier may have; None for any number."""
         return None

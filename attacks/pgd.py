@@ -47,6 +47,9 @@ class PGD(Attack):
     def min_classes(self) -> int:
         return losses.min_classes(self.loss)
 
+    def averages(self) -> bool:
+        return self.eot > 1
+
     def restarts(self) -> int:
         return self.n_restarts
 

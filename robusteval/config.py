@@ -84,6 +84,7 @@ class Config:
             "seed": self.seed,
             "chunk": self.chunk,
             "stop": self.engine.stop,
+            "draws": self.engine.draws,
         }
 
     @property
@@ -158,8 +159,9 @@ def build(composed: Mapping[str, Any]) -> Config:
         )
     if len(config.threat.radii) > 1 and (config.attack.parametric or config.attack.columns() is not None):
         raise UserError(
-            f"threat.eps={list(config.threat.radii)}: attack={config.attack.method} has one number to choose, not a way "
-            f"into the ball, so it makes no curve over the radius; name one, as in threat.eps={config.threat.radius:g}"
+            f"threat.eps={list(config.threat.radii)}: attack={config.attack.method} has one number to choose, not a "
+            f"way into the ball, so it makes no curve over the "
+            f"radius; name one, as in threat.eps={config.threat.radius:g}"
         )
     return config
 

@@ -13,11 +13,13 @@ _UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "KB": 1
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """``slots`` changes no result; ``chunk`` and ``stop`` are part of a run's key."""
+    """``slots`` changes no result; all else is part of a run's key. ``draws`` are the passes whose mean softmax judges
+    an image where the model is randomised."""
 
     slots: Annotated[int, Ge(1)] | None = None
     chunk: Annotated[int, Ge(1)] | None = None
     stop: Literal["first", "never"] = "first"
+    draws: Annotated[int, Ge(2)] = 20
 
 
 @dataclass(frozen=True, kw_only=True)

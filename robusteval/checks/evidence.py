@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from robusteval.checks import cascade, model
+from robusteval.checks.verdict import Check, verdict
 from robusteval.evidence import shards
 from robusteval.evidence.folder import CLEAN, RunFolder
-
-Check = dict[str, str]
 
 
 def checks(run: RunFolder, samples: pa.Table) -> list[Check]:
@@ -16,10 +16,11 @@ def checks(run: RunFolder, samples: pa.Table) -> list[Check]:
     return [
         nonfinite(samples),
         confirmed(run),
-        deterministic(run.run),
+        *model.checks(run.run),
         bitwise(run.run),
         *grid(run),
         *reference_budget(run),
+        *cascade.checks(run.run, samples),
     ]
 
 
@@ -27,8 +28,8 @@ def nonfinite(samples: pa.Table) -> Check:
     """NaN or infinite logits or gradients: counted as broken where a prediction needed them, never dropped."""
     count = int(np.count_nonzero(samples["nonfinite"].to_numpy(zero_copy_only=False)))
     if not count:
-        return _check("finite", "pass", "all logits and gradients were finite")
-    return _check(
+        return verdict("finite", "pass", "all logits and gradients were finite")
+    return verdict(
         "finite",
         "warn",
         f"{count} of {len(samples)} images met logits or gradients that were not finite; such logits count as wrong "
@@ -43,9 +44,15 @@ def confirmed(run: RunFolder) -> Check:
     for stage in run.stages[1:]:
         for path in run.shards(stage).inspect()[0].values():
             rejected += int(shards.metadata_of(path).get("rejected", "0"))
+    if run.run["draws"] > 1:
+        return verdict(
+            "confirmed",
+            "skipped",
+            f"{rejected} claims by single passes did not hold for the mean of {run.run['draws']}",
+        )
     if not rejected:
-        return _check("confirmed", "pass", "every claim of the attack held when the model predicted it again")
-    return _check(
+        return verdict("confirmed", "pass", "every claim of the attack held when the model predicted it again")
+    return verdict(
         "confirmed",
         "warn",
         f"{rejected} claims did not hold when the model predicted the same point again: it is randomised or depends "
@@ -54,23 +61,11 @@ def confirmed(run: RunFolder) -> Check:
     )
 
 
-def deterministic(run: dict[str, Any]) -> Check:
-    """Whether the model gives the same images the same logits."""
-    if run["deterministic"]:
-        return _check("deterministic", "pass", "the same images got the same logits twice")
-    return _check(
-        "deterministic",
-        "fail",
-        "the model is randomised: the same images got other logits the second time, so one prediction decides nothing "
-        "and gradients mislead; switch the randomness off, this number is not a robust accuracy",
-    )
-
-
 def bitwise(run: dict[str, Any]) -> Check:
     """Whether results are the same bits for any number of slots."""
     if run["bitwise"]:
-        return _check("bitwise", "pass", "bits do not depend on the batch: any number of slots gives this result")
-    return _check(
+        return verdict("bitwise", "pass", "bits do not depend on the batch: any number of slots gives this result")
+    return verdict(
         "bitwise",
         "warn",
         "bits of this model depend on the batch size here: other slots may decide images at the very boundary "
@@ -84,9 +79,9 @@ def grid(run: RunFolder) -> list[Check]:
     if survey is None or not survey["exhaustive"]:
         return []
     if exhaustive(run):
-        return [_check("grid", "pass", "every pixel is k/255, so the 257 thresholds are all that differ")]
+        return [verdict("grid", "pass", "every pixel is k/255, so the 257 thresholds are all that differ")]
     return [
-        _check(
+        verdict(
             "grid",
             "warn",
             "pixels lie between the 256 grey values, so the 257 thresholds are a grid, not exhaustive: "
@@ -107,9 +102,11 @@ def reference_budget(run: RunFolder) -> list[Check]:
         return []
     count = sum(map(int, marks))
     if not count:
-        return [_check("reference_budget", "pass", "every point of the other library lay in the threat up to rounding")]
+        return [
+            verdict("reference_budget", "pass", "every point of the other library lay in the threat up to rounding")
+        ]
     return [
-        _check(
+        verdict(
             "reference_budget",
             "warn",
             f"{count} points of the other library lay outside the threat by more than 1e-5 and were projected before "
@@ -122,7 +119,3 @@ def reference_budget(run: RunFolder) -> list[Check]:
 def exhaustive(run: RunFolder) -> bool:
     """Return whether all images of the run are on the k/255 grid."""
     return all(shards.metadata_of(path).get("on_grid") == "True" for path in run.shards(CLEAN).inspect()[0].values())
-
-
-def _check(name: str, verdict: str, summary: str) -> Check:
-    return {"id": name, "verdict": verdict, "summary": summary}

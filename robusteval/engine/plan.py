@@ -24,6 +24,8 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
         digests["library"] = library
     canonical = "\n".join([config.key, *digests.values()])
     columns, stages = config.attack.columns(), stages_of(config.attack, config.threat)
+    attacks = [stage.attack for stage in stages]
+    gradients = any(attack.gradients for attack in attacks)
     survey = None
     if columns is not None:
         survey = {
@@ -43,6 +45,9 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
             "chunks": -(-len(dataset) // config.chunk),
             "stages": [CLEAN, *(stage.name for stage in stages)],
             **({} if len(config.threat.radii) == 1 else {"radii": {s.name: s.threat.radius for s in stages}}),
+            "gradients": gradients,
+            "averages_gradients": gradients and all(a.averages() for a in attacks if a.gradients),
+            "published": config.attack.published(),
             "point": point_of(config.attack, config.engine.stop),
             **({} if survey is None else {"survey": survey}),
         },

@@ -12,7 +12,7 @@ from robusteval.classifier import Classifier
 from robusteval.config import Config
 from robusteval.datasets.base import Dataset
 from robusteval.datasets.checks import check
-from robusteval.engine import plan, selftest
+from robusteval.engine import plan, probe, selftest
 from robusteval.engine.devices import devices_of
 from robusteval.engine.session import Session, load, opened
 from robusteval.engine.signals import interruptible
@@ -102,9 +102,10 @@ def _begin(run: RunFolder, session: Session, command: Sequence[str]) -> None:
     if run.run_file.exists():
         plan.same(run, facts, config)
         return
-    gradients = any(stage.attack.gradients for stage in session.stages)
     labels = torch.from_numpy(session.dataset.labels[: len(first)]).to(session.device)
-    facts["deterministic"] = selftest.deterministic(passes, first)
+    gradients = facts["plan"]["gradients"]
+    facts["model_facts"] = probe.look(passes, first, labels, gradients=gradients)
+    facts["draws"] = 1 if facts["model_facts"]["deterministic"] else config.engine.draws
     facts["bitwise"] = selftest.bitwise(passes, first, labels, gradients=gradients)
     facts["oracle"] = {"form": "as given", "precision": "float32"}
     facts["provenance"] = provenance(command, session.device)
@@ -136,6 +137,12 @@ def _fits(config: Config, classifier: Classifier) -> None:
         attack = f"attack={config.attack.method} with these options"
         what = "threat.goal=top5" if config.threat.goal == "top5" else attack
         raise UserError(f"{what} needs at least {needed} classes, and model={classifier.name} has {classifier.classes}")
+    most = config.attack.max_classes()
+    if most is not None and classifier.classes > most:
+        raise UserError(
+            f"attack={config.attack.method} with these options takes at most {most} classes, since it keeps a gradient "
+            f"for each, and model={classifier.name} has {classifier.classes}"
+        )
 
 
 def _set_aside(path: Path) -> None:

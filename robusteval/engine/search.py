@@ -17,7 +17,7 @@ from robusteval.attacks import losses
 from robusteval.attacks.base import Answer, Attack, Job, Query, State, WholeBatch
 from robusteval.engine import whole
 from robusteval.engine.board import Board
-from robusteval.engine.passes import Passes
+from robusteval.engine.passes import Chance, Passes
 from robusteval.engine.queue import Queue, Ticket
 from robusteval.engine.stages import Stage
 from robusteval.threat import ThreatModel
@@ -47,7 +47,8 @@ class Chunk:
 class Searcher:
     """What every stage of an evaluation shares.
 
-    ``oracle`` answers the attack, ``verifier`` is the model as given. ``tick`` is called between iterations with the
+    ``oracle`` answers the attack, ``verifier`` is the model as given; both draw from ``chance`` where the model is
+    randomised. ``tick`` is called between iterations with the
     number of samples settled since the last call, and may raise to interrupt.
     """
 
@@ -57,6 +58,12 @@ class Searcher:
     slots: int
     stop: Stop
     tick: Callable[[int], None]
+    chance: Chance | None = None
+
+    def begin(self, stage: str, chunk: int) -> None:
+        """Say which unit of work comes next: what a randomised model draws depends on it."""
+        if self.chance is not None:
+            self.chance.begin(f"{stage} {chunk}")
 
     def run(self, stage: Stage, chunk: Chunk, order: Sequence[int]) -> Board:
         """Attack the samples at positions ``order`` of the chunk, in that order, and return what came of all."""

@@ -40,11 +40,6 @@ def _advice(classifier: Classifier) -> str:
     return "check that dataset and model belong together"
 
 
-def deterministic(passes: Passes, images: Tensor) -> bool:
-    """Return whether the same images get the same logits twice."""
-    return _equal(passes.logits(images[:QUANTUM]), passes.logits(images[:QUANTUM]))
-
-
 def bitwise(passes: Passes, images: Tensor, labels: Tensor, *, gradients: bool) -> bool:
     """Return whether a row's logits (and gradients) are the same bits in a batch of 16 as in that of the slots."""
     few, size = images[:QUANTUM], max(passes.batch, 2 * QUANTUM)

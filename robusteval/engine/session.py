@@ -1,6 +1,7 @@
 """What it takes to compute chunks of a run: loaded, on the device, frozen. Built alike by every process that does."""
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from robusteval.classifier import Classifier
 from robusteval.config import Config
 from robusteval.datasets.base import Dataset
 from robusteval.engine.devices import slots_for
-from robusteval.engine.passes import QUANTUM, Passes, frozen
+from robusteval.engine.passes import QUANTUM, Chance, Passes, frozen
 from robusteval.engine.search import Searcher
 from robusteval.engine.stages import Stage, stages_of
 from robusteval.engine.units import Work
@@ -34,15 +35,17 @@ class Session:
 
     def work(self, run: RunFolder, tick: Callable[[int], None]) -> Work:
         """Return the work of a run that has its run.json; ``tick`` counts samples and may raise to interrupt."""
-        config = self.config
+        config, draws = self.config, run.run["draws"]
+        chance = Chance(seed=config.seed) if draws > 1 else None
         return Work(
             run=run,
             dataset=self.dataset,
             threat=config.threat,
             stages=self.stages,
             searcher=Searcher(
-                oracle=self.passes,
-                verifier=Passes(module=self.passes.module, batch=self.passes.batch),
+                oracle=dataclasses.replace(self.passes, chance=chance),
+                verifier=dataclasses.replace(self.passes, chance=chance, draws=draws),
+                chance=chance,
                 seed=config.seed,
                 slots=self.slots,
                 stop=config.engine.stop,

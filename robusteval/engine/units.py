@@ -65,6 +65,7 @@ class Work:
         ids, labels = self.dataset.ids[positions], self.dataset.labels[positions]
         images = self.dataset.images(positions).to(self.device)
         # Computed again for a resumed chunk: the bits are the same, and storing all logits would cost more.
+        self.searcher.begin(CLEAN, number)
         logits = self.searcher.verifier.logits(images)
         chunk = Chunk(images=images, labels=torch.from_numpy(labels).to(self.device), logits=logits, ids=ids)
         broken = self.threat.broken(logits, chunk.labels)
@@ -83,6 +84,7 @@ class Work:
                 self.searcher.tick(len(ids))
                 continue
             self.searcher.tick(len(ids) - len(entered))
+            self.searcher.begin(stage.name, number)
             board = self.searcher.run(stage, chunk, entered)
             standing -= {row for row in entered if bool(board.broken[row])}
             self._write(number, stage, board, chunk, positions, entered)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from robusteval.attacks import losses
 from robusteval.config import Config, build
-from robusteval.engine.passes import QUANTUM, Passes, frozen
+from robusteval.engine.passes import QUANTUM, Chance, Passes, frozen
 from robusteval.errors import UserError
 from robusteval.evidence import images
 from robusteval.evidence.folder import RunFolder
@@ -37,9 +37,10 @@ class Repredicted:
         yield f"clean predictions: {self.clean} made again"
         yield f"adversarials: {self.kept} of {self.broken} broken images could be predicted again ({share})"
         if self.ties:
+            more = f" and {len(self.ties) - 10} more" if len(self.ties) > 10 else ""
             yield (
-                f"ties (margin under {TIE:g}, may fall either way on another processor): {', '.join(self.ties[:10])}"
-                + (f" and {len(self.ties) - 10} more" if len(self.ties) > 10 else "")
+                f"ties (margin under {TIE:g}, or a randomised model; may fall either way another time): "
+                f"{', '.join(self.ties[:10])}{more}"
             )
 
 
@@ -67,9 +68,10 @@ def repredict(run: RunFolder, device: str) -> Repredicted:
     module = classifier.module.to(device)
     table = run.samples()
     found = Repredicted(broken=int(np.count_nonzero(_column(table, "clean_correct") & ~_column(table, "robust"))))
-    judge = _Judge(
-        config=config, passes=Passes(module=module, batch=4 * QUANTUM), table=table, device=device, found=found
-    )
+    draws = run.run["draws"]
+    chance = Chance(seed=config.seed, unit="verify") if draws > 1 else None
+    passes = Passes(module=module, batch=4 * QUANTUM, draws=draws, chance=chance)
+    judge = _Judge(config=config, passes=passes, table=table, device=device, found=found)
     size = run.run["plan"]["chunk"]
     attacked = _attacked(run)
     with frozen(module):
@@ -135,7 +137,7 @@ class _Judge:
         margins = losses.margin(logits, labels).abs().tolist()
         for name, now, then, margin in zip(names, again.tolist(), broken.tolist(), margins, strict=True):
             if now != then:
-                if margin < TIE:
+                if margin < TIE or self.passes.draws > 1:
                     self.found.ties.append(name)
                 else:
                     self.found.faults.append(f"{name}: recorded as {_word(then)}, but the model says {_word(now)}")

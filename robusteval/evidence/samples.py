@@ -84,7 +84,10 @@ def _chunk(run: RunFolder, parts: list[pa.Table], column: int | None) -> pa.Tabl
     broken_by, broken_at = np.full(n, None, dtype=object), np.full(n, np.nan)
     kept_broken = np.zeros(n, dtype=bool)
     distance = {"distance_linf": np.zeros(n), "distance_l2": np.zeros(n)}
-    passes = {"forward_passes": np.ones(n, dtype=np.int64), "backward_passes": np.zeros(n, dtype=np.int64)}
+    passes = {
+        "forward_passes": np.full(n, run.run["draws"], dtype=np.int64),
+        "backward_passes": np.zeros(n, dtype=np.int64),
+    }
     parameter, adversarial = np.full(n, np.nan), np.full(n, np.nan)
     place = {int(sample): row for row, sample in enumerate(out["id"])}
     for stage, part in zip(run.stages[1:], stages, strict=True):

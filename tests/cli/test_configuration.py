@@ -65,6 +65,7 @@ def test_every_file_says_what_it_is_and_composes_alone(group: str, name: str) ->
     radius = ["threat.eps=0.5", "threat.norm=l2"] if name == "unbounded" else []  # pgd, the default, needs one
     given = configuration(f"{group}={name}", *needed, *radius)
     assert getattr(given, group) is not None
+    assert build(given.plain()) == given  # what a worker is given
 
 
 @pytest.mark.parametrize(("group", "name"), [file for file in FILES if file[0] != "experiment"], ids=lambda part: part)

@@ -128,3 +128,23 @@ def test_broken_by_goal() -> None:
 def test_a_radius_that_means_nothing_is_refused(norm: Any, eps: float | None) -> None:
     with pytest.raises(ValueError, match=f"norm={norm}"):
         ThreatModel(norm=norm, eps=eps)
+
+
+def test_several_radii_have_one_form() -> None:
+    threat = ThreatModel(norm="l2", eps=(0.5, 0.25, 2.0))
+    assert threat == ThreatModel(norm="l2", eps=(0.25, 0.5, 2.0))
+    assert (threat.eps, threat.radii, threat.radius) == ((0.25, 0.5, 2.0), (0.25, 0.5, 2.0), 2.0)
+    assert threat.balls() == tuple(ThreatModel(norm="l2", eps=eps) for eps in (0.25, 0.5, 2.0))
+    assert ThreatModel(eps=(0.25,)) == ThreatModel(eps=0.25)
+    assert ThreatModel(eps=0.25).balls() == (ThreatModel(eps=0.25),)
+    assert ThreatModel(norm="unbounded", eps=None).radii == (float("inf"),)
+    x = torch.zeros(1, 4)
+    assert threat.contains(x + 0.9, x).item(), "what is asked of all is answered for the largest"
+
+
+@pytest.mark.parametrize("eps", [(), (0.1, 0.1), (0.1, -0.2), (0.1, float("nan")), (0.1, float("inf"))])
+def test_radii_that_mean_nothing_are_refused(eps: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="eps"):
+        ThreatModel(norm="linf", eps=eps)
+    with pytest.raises(ValueError, match="eps"):
+        ThreatModel(norm="unbounded", eps=(*eps, 1.0))

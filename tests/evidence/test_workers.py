@@ -20,7 +20,7 @@ NET = ["model=python", "dataset=mnist_5k", "attack=fgsm", "threat=linf_0.3", *SM
 
 # In workers only, as MISDEED says; the file keeps its name and its bytes, so that the run remains the same.
 ENTRY = """
-import multiprocessing, os, signal
+import multiprocessing, os, signal, time
 import torch
 
 misdeed = os.environ.get("MISDEED", "") if multiprocessing.parent_process() else ""
@@ -38,6 +38,8 @@ class Net(torch.nn.Module):
             os.kill(os.getpid(), signal.SIGKILL)
         if misdeed == "raise" and passes == 6:
             raise ValueError("no more of this")
+        if misdeed == "sleep" and passes == 6:
+            time.sleep(90)
         return self.layer(x.flatten(1))
 
 def make():
@@ -150,8 +152,6 @@ def test_what_is_wrong_in_a_worker_is_told_in_one_sentence(
     assert not list((folder_of(here / "runs") / "locks").glob("[0-9]*"))
 
 
-LONG = ["model=mnist_cnn_at", "dataset.n=80", "attack.steps=150", "engine.chunk=16", "logger=none"]
-
 # Without the usual guard: whatever is run again in a worker would start an evaluation of its own.
 SCRIPT = "import sys\nfrom robusteval.cli import run\nsys.exit(run(sys.argv[1:]))\n"
 
@@ -175,10 +175,11 @@ def alive(pid: int) -> bool:
 
 
 @contextlib.contextmanager
-def begun(program: list[str], runs: Path) -> "Iterator[tuple[subprocess.Popen[str], list[int]]]":
-    """Start a long evaluation in a group of its own; yield it and its children once a chunk is written."""
+def begun(program: list[str]) -> "Iterator[tuple[subprocess.Popen[str], list[int]]]":
+    """Start an evaluation in a group of its own; yield it and its children once a chunk is done and a worker hangs."""
     process = subprocess.Popen(
-        [sys.executable, *program, *LONG, "runtime.workers=2", f"runs.dir={runs}"],
+        [sys.executable, *program, *NET, "model.entry=net.py:make", "runs.dir=runs", "runtime.workers=2"],
+        env={**os.environ, "MISDEED": "sleep"},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -186,7 +187,7 @@ def begun(program: list[str], runs: Path) -> "Iterator[tuple[subprocess.Popen[st
     )
     try:
         until = time.monotonic() + 120
-        while not list(runs.glob("*/shards/*clean/*.parquet")):
+        while not list(Path("runs").glob("*/shards/*fgsm/*.parquet")):
             assert process.poll() is None, process.communicate()[1]
             assert time.monotonic() < until
             time.sleep(0.05)
@@ -208,10 +209,9 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="pr
 
 
 @needs_proc
-def test_ctrl_c_reaches_the_whole_group_and_is_told_once(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    with begun([str(script)], tmp_path / "runs") as (process, pids):
+def test_ctrl_c_reaches_the_whole_group_and_is_told_once(here: Path) -> None:
+    (here / "script.py").write_text(SCRIPT)
+    with begun(["script.py"]) as (process, pids):
         assert len(pids) >= 2
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=30)
@@ -219,18 +219,18 @@ def test_ctrl_c_reaches_the_whole_group_and_is_told_once(tmp_path: Path) -> None
         assert err.count("run the same command to go on") == 1
         assert "Traceback" not in out + err
         assert gone(pids, 5)
-    folder = folder_of(tmp_path / "runs")
+    folder = folder_of(here / "runs")
     assert not (folder / "results.json").exists()
     assert not list((folder / "locks").glob("[0-9]*"))
 
 
 @needs_proc
-def test_workers_end_with_a_killed_parent_and_another_goes_on(tmp_path: Path) -> None:
-    with begun(["-m", "robusteval"], tmp_path / "runs") as (process, pids):
+def test_workers_end_with_a_killed_parent_and_another_process_goes_on(here: Path) -> None:
+    with begun(["-m", "robusteval"]) as (process, pids):
         assert len(pids) >= 2
         os.kill(process.pid, signal.SIGKILL)
         assert gone(pids, 5)
-    assert not (folder_of(tmp_path / "runs") / "results.json").exists()
-    assert run([*LONG, f"runs.dir={tmp_path / 'runs'}"]) == 0
-    assert run([*LONG, f"runs.dir={tmp_path / 'whole'}"]) == 0
-    assert outcome(tmp_path / "runs") == outcome(tmp_path / "whole")
+    assert not (folder_of(here / "runs") / "results.json").exists()
+    for runs in ("runs", "whole"):
+        assert run([*NET, "model.entry=net.py:make", f"runs.dir={runs}"]) == 0
+    assert outcome(here / "runs") == outcome(here / "whole")

@@ -35,3 +35,6 @@ def test_what_does_not_exist_is_a_dash_and_never_a_zero() -> None:
 def test_threats() -> None:
     assert words.threat_in_words({"norm": "linf", "eps": 8 / 255, "goal": "top1"}) == "linf 8/255, top1"
     assert words.threat_in_words({"norm": "unbounded", "eps": None, "goal": "top5"}) == "unbounded, top5"
+    several = {"norm": "linf", "eps": [2 / 255, 4 / 255, 8 / 255], "goal": "top1"}
+    assert words.threat_in_words(several) == "linf 2/255 … 8/255, top1"
+    assert [words.largest(eps) for eps in ([0.1, 0.3], 0.2, None)] == [0.3, 0.2, None]

@@ -1,0 +1,48 @@
+"""Checks of AutoAttack's cascade: is it the published protocol, and do its attacks without gradients find more?"""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from robusteval.checks.verdict import Check, verdict
+
+# By how much of robust accuracy Square may lower it after attacks by gradients; AutoAttack's own bound.
+_SURPRISE = 0.002
+
+
+def checks(run: dict[str, Any], samples: pa.Table) -> list[Check]:
+    """Return the checks of a run of several stages; none of others."""
+    found = [protocol(run)] if run["attack"]["name"] == "autoattack" else []
+    stages = [name.partition("@")[0] for name in run["plan"]["stages"]]
+    if "square" in stages and any(name.startswith(("apgd", "fab")) for name in stages):
+        found.append(square(samples))
+    return found
+
+
+def protocol(run: dict[str, Any]) -> Check:
+    """Whether the number may be called AutoAttack's: published budgets, full precision."""
+    attack = run["attack"]
+    if not run["plan"]["published"]:
+        return verdict(
+            "protocol",
+            "warn",
+            f"steps={attack['steps']} and queries={attack['queries']} are not AutoAttack's budgets of 100 and 5000, so "
+            "this is no AutoAttack number: do not compare it with published ones",
+        )
+    return verdict("protocol", "pass", f"AutoAttack {attack['version']} with its published stages and budgets")
+
+
+def square(samples: pa.Table) -> Check:
+    """Whether Square, which needs no gradients, broke what attacks by gradients did not."""
+    broken_by = [name.partition("@")[0] if name else None for name in samples["broken_by"].to_pylist()]
+    count = int(np.count_nonzero(np.array(broken_by, dtype=object) == "square"))
+    share = count / len(samples) if len(samples) else 0.0
+    if share <= _SURPRISE:
+        return verdict("square", "pass", "Square found hardly anything that attacks by gradients had not")
+    return verdict(
+        "square",
+        "warn",
+        f"Square broke {count} images ({share:.1%}) that attacks by gradients had not, a sign that gradients mislead: "
+        "give Square more queries and try an attack adapted to the network",
+    )

@@ -1,0 +1,93 @@
+"""Checks of the model itself, from what a look at a few images found before the run."""
+
+from typing import Any
+
+from robusteval.checks.verdict import Check, verdict
+
+
+def checks(run: dict[str, Any]) -> list[Check]:
+    """Return the checks of the facts in run.json; those on gradients only where the attack asks for gradients."""
+    facts = run["model_facts"]
+    found = [deterministic(run), batch(facts), outputs(facts)]
+    if "zero_gradients" in facts:
+        found += [zero_gradients(facts), gradient(facts)]
+    return found
+
+
+def deterministic(run: dict[str, Any]) -> Check:
+    """Whether the model gives the same images the same logits."""
+    if run["model_facts"]["deterministic"]:
+        return verdict("deterministic", "pass", "the same images got the same logits twice")
+    mean = f"each verdict is the mean softmax of {run['draws']} passes"
+    if run["plan"]["averages_gradients"] or not run["plan"]["gradients"]:
+        return verdict(
+            "deterministic",
+            "warn",
+            f"the model is randomised: {mean}, and the attack averages its gradients or uses none; read the "
+            "number as that of the mean prediction",
+        )
+    return verdict(
+        "deterministic",
+        "fail",
+        f"the model is randomised: {mean}, but single gradients mislead the attack; use attack=autoattack "
+        "attack.version=rand, attack.eot=20 where the attack has it, or switch the randomness off",
+    )
+
+
+def batch(facts: dict[str, Any]) -> Check:
+    """Whether an image's logits depend on its neighbours in the batch."""
+    moved = facts["batch_dependence"]
+    if moved is None:
+        return verdict("batch", "skipped", "of a randomised model it cannot be said whether neighbours matter")
+    if moved < 1e-3:
+        return verdict("batch", "pass", "an image's logits do not depend on its neighbours in the batch")
+    return verdict(
+        "batch",
+        "fail",
+        f"logits depend on which other images are in the batch (they moved by {moved:.2g} of their spread), as with "
+        "BatchNorm on the statistics of the batch: predictions are not those of a single image, so no robustness is "
+        "measured; make the network use running statistics in eval mode",
+    )
+
+
+def outputs(facts: dict[str, Any]) -> Check:
+    """Whether the model answers logits."""
+    if facts["outputs"] == "logits":
+        return verdict("logits", "pass", "the model answers logits, not probabilities")
+    if facts["outputs"] == "log_probabilities":
+        return verdict("logits", "pass", "the model answers log-probabilities, which serve as logits")
+    return verdict(
+        "logits",
+        "fail",
+        "the model answers probabilities: the losses take a softmax once more, which flattens gradients and confidence "
+        "and makes it look more robust; return the logits before the softmax",
+    )
+
+
+def zero_gradients(facts: dict[str, Any]) -> Check:
+    """Whether gradients are zero: what flattens them also blinds the attack."""
+    count, n = facts["zero_gradients"], facts["images"]
+    if not count:
+        return verdict("gradient_zero", "pass", f"none of {n} images has a gradient of zero")
+    return verdict(
+        "gradient_zero",
+        "fail" if count > n / 10 else "warn",
+        f"{count} of {n} images have a gradient of zero, so an attack by gradients stands still there, as behind a "
+        "quantised input or saturated units; use attack=square, or straight-through gradients in the network",
+    )
+
+
+def gradient(facts: dict[str, Any]) -> Check:
+    """Whether logits move as their gradient says."""
+    count, n = facts["misleading_gradients"], facts["images"]
+    if count is None:
+        return verdict("gradient", "skipped", "of a randomised model differences of logits say nothing of gradients")
+    if count <= n / 10:
+        return verdict("gradient", "pass", f"logits move as the gradient says for {n - count} of {n} images")
+    return verdict(
+        "gradient",
+        "fail",
+        f"for {count} of {n} images logits do not move as their gradient says (off by more than a factor of 2), as "
+        "with quantised inputs, k-winner activations or gradients of another function: the attack is misled and "
+        "robustness overstated; use attack=square too, and an attack adapted to the network",
+    )

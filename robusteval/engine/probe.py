@@ -1,0 +1,96 @@
+"""What a model is like, seen on a few images before anything is counted: facts that could make the number meaningless.
+
+The facts go into run.json; ``checks`` judges them. The first three are those that AutoAttack looks for (Croce & Hein
+2020, https://arxiv.org/abs/2003.01690): randomised networks, probabilities instead of logits, gradients that are zero.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robusteval.attacks.base import Query, rows
+from robusteval.attacks.geometry import total
+from robusteval.engine.passes import QUANTUM, Passes
+
+# By how much of their spread logits should move between the two points of a difference quotient: far more than float32
+# rounding, far less than it takes to leave the neighbourhood in which a gradient says something.
+_MOVE = 0.02
+_FARTHEST = 0.01  # grey values in [0, 1]
+_TOLERANCE = 1e-5  # of probabilities, and of what counts as the same answer
+
+
+def look(passes: Passes, images: Tensor, labels: Tensor, *, gradients: bool) -> dict[str, Any]:
+    """Return the facts about the model on images [n, C, H, W] with labels [n], n of about 32.
+
+    ``deterministic``: the same images get the same logits twice. ``batch_dependence``: the largest change of a logit
+    by other neighbours in the batch, in spreads of the logits (None where randomised). ``outputs``: logits,
+    probabilities or log_probabilities. With ``gradients``: ``zero_gradients``, how many images have a gradient of
+    nothing but zeros, and ``misleading_gradients``, for how many the logits do not move as the gradient says, to
+    within a factor of 2 (None where randomised).
+    """
+    logits = passes.logits(images)
+    again = passes.logits(images)
+    deterministic = torch.allclose(logits, again, rtol=0, atol=0, equal_nan=True)
+    facts: dict[str, Any] = {
+        "images": len(images),
+        "deterministic": deterministic,
+        "batch_dependence": _batch_dependence(passes, images, logits) if deterministic else None,
+        "outputs": _outputs(logits),
+    }
+    if gradients:
+        facts |= _gradients(passes, images, logits, labels, deterministic=deterministic)
+    return facts
+
+
+def _spread(logits: Tensor) -> float:
+    return max(float(logits.double().std(1).nan_to_num(0, 0, 0).median()), 1e-12)
+
+
+def _batch_dependence(passes: Passes, images: Tensor, logits: Tensor) -> float:
+    """Compare answers beside other images with answers beside copies of the image itself."""
+    moved = 0.0
+    for row in range(min(len(images), 4)):
+        alone = passes.logits(images[row : row + 1].expand(QUANTUM, *images.shape[1:]))[0]
+        moved = max(moved, float((alone - logits[row]).abs().nan_to_num(0).max()))
+    return moved / _spread(logits)
+
+
+def _outputs(logits: Tensor) -> str:
+    values = logits.double()
+    sums_to_one = bool(((values.sum(1) - 1).abs() < _TOLERANCE).all())
+    if sums_to_one and bool((values > -_TOLERANCE).all()):
+        return "probabilities"
+    if bool((values <= _TOLERANCE).all()) and bool((values.logsumexp(1).abs() < _TOLERANCE).all()):
+        return "log_probabilities"
+    return "logits"
+
+
+def _gradients(
+    passes: Passes, images: Tensor, logits: Tensor, labels: Tensor, *, deterministic: bool
+) -> dict[str, int | None]:
+    """Hold the gradient of a difference of two logits against a difference quotient along its signs.
+
+    Of two logits, since a loss may be flat where a network is sure; from points a little inside the box, since a
+    network may clamp its input.
+    """
+    top = logits.nan_to_num(-torch.inf).topk(2, 1).indices
+    other = torch.where(top[:, 0] == labels, top[:, 1], top[:, 0])
+
+    def lead(z: Tensor) -> Tensor:
+        return (z.gather(1, other[:, None]) - z.gather(1, labels[:, None]))[:, 0]
+
+    points = images.clamp(_FARTHEST, 1 - _FARTHEST)
+    slope = passes.ask(Query(points=points, loss=lead)).slope
+    steep = total(slope.abs().double())
+    facts: dict[str, int | None] = {
+        "zero_gradients": int((steep == 0).sum()),
+        "misleading_gradients": None,
+    }
+    if deterministic:
+        step = (_MOVE * _spread(logits) / 2 / steep.clamp(min=1e-30)).clamp(max=_FARTHEST)
+        way = slope.sign() * rows(step.float(), slope)
+        rise = (lead(passes.logits(points + way)) - lead(passes.logits(points - way))).double()
+        ratio = rise / (2 * step * steep)
+        facts["misleading_gradients"] = int(((steep > 0) & ~((ratio > 0.5) & (ratio < 2))).sum())
+    return facts
