@@ -88,8 +88,15 @@ def wrong_values(hint: Any) -> Iterator[str]:
     """Yield values, as typed on the command line, that an annotation does not admit."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
-        (inner,) = (part for part in arguments if part is not NoneType)
-        yield from (value for value in wrong_values(inner) if value != "null")
+        inner = [part for part in arguments if part is not NoneType]
+        for part in inner:
+            # A list is wrong for one number anyhow, and one number for a list: only of its own form is it wrong for both.
+            own = [
+                value
+                for value in wrong_values(part)
+                if len(inner) == 1 or is_list(value) == (get_origin(part) is tuple)
+            ]
+            yield from (value for value in own if value != "null")
         return
     yield "null"
     if origin is Annotated:
@@ -104,6 +111,10 @@ def wrong_values(hint: Any) -> Iterator[str]:
             yield from ("[1]", "[1, 1, 1, 1]", "[]")
     else:
         yield from WRONG[hint]
+
+
+def is_list(value: str) -> bool:
+    return value.startswith("[")
 
 
 def beyond(limit: Any) -> Iterator[str]:
@@ -283,6 +294,13 @@ CONTRADICTIONS = [
     (("threat.norm=unbounded",), "threat.norm"),
     (("threat.eps=null",), "threat.norm"),
     (("threat.eps=-1/255",), "threat.norm"),
+    (("threat.eps=[]",), "threat.eps"),
+    (("threat.eps=[0.1,0.2,0.1]",), "threat.eps"),
+    (("threat.eps=[8/255,0.1,8/255]",), "threat.eps"),
+    (("threat.eps=[0.1,-0.2]",), "threat.norm"),
+    (("threat=unbounded", "threat.eps=[0.1,0.2]"), "threat.norm"),
+    (("attack=solarize", "threat=linf_0.3", "threat.eps=[0.1,0.2]"), "threat.eps"),
+    (("attack=solarize", "attack.mode=exhaustive", "threat.norm=l2", "threat.eps=[1,2]"), "threat.eps"),
     (("attack=pgd", "threat=unbounded"), "threat.norm"),
     (("attack=fgsm", "threat=unbounded"), "threat.norm"),
     (("attack=fgsm", "threat.norm=l1", "threat.eps=1"), "threat.norm"),
