@@ -90,13 +90,11 @@ def wrong_values(hint: Any) -> Iterator[str]:
     if origin in (Union, UnionType):
         inner = [part for part in arguments if part is not NoneType]
         for part in inner:
-            # A list is wrong for one number anyhow, and one number for a list: only of its own form is it wrong for both.
-            own = [
-                value
-                for value in wrong_values(part)
-                if len(inner) == 1 or is_list(value) == (get_origin(part) is tuple)
-            ]
-            yield from (value for value in own if value != "null")
+            # Where both a number and a list may stand, a value is wrong for both only if it has the form of one.
+            for value in wrong_values(part):
+                own_form = len(inner) == 1 or value.startswith("[") == (get_origin(part) is tuple)
+                if own_form and value != "null":
+                    yield value
         return
     yield "null"
     if origin is Annotated:
@@ -111,10 +109,6 @@ def wrong_values(hint: Any) -> Iterator[str]:
             yield from ("[1]", "[1, 1, 1, 1]", "[]")
     else:
         yield from WRONG[hint]
-
-
-def is_list(value: str) -> bool:
-    return value.startswith("[")
 
 
 def beyond(limit: Any) -> Iterator[str]:

@@ -142,8 +142,8 @@ def test_curve_shows_every_point_its_interval_and_the_radius_that_is_quoted(
     assert "curve.png" in [path.name for path in draw(tmp_path, results, samples, [], None)]
     (axes,) = pages["2"].axes
     line, quoted, level = axes.lines
-    np.testing.assert_allclose(line.get_xydata(), [(point["eps"], point["value"]) for point in points])
-    np.testing.assert_allclose(quoted.get_xydata(), [(0.4, 30 / 240)])
+    np.testing.assert_allclose(np.asarray(line.get_xydata()), [(point["eps"], point["value"]) for point in points])
+    np.testing.assert_allclose(np.asarray(quoted.get_xydata()), [(0.4, 30 / 240)])
     clean = results["clean"]["accuracy" if goal == "top1" else "top5"]["value"]
     assert list(np.asarray(level.get_ydata())) == [clean, clean]
     corners = axes.collections[0].get_paths()[0].vertices
