@@ -27,6 +27,7 @@ keys (all of them: robusteval --cfg job)
   model.name=, model.entry=, model.weights=, model.mean=[..], model.sd=[..]
   dataset.root=, dataset.path=, dataset.n=500           a seeded subset
   threat=linf_8_255, threat.norm=l2, threat.eps=8/255, threat.goal=top5
+  'threat.eps=[0.1,0.2,0.3]'                            robust accuracy over the radius
   attack.steps=100 and the other options of the attack
   engine.slots=64, engine.stop=never, engine.mode=fast, seed=1
   evidence=auto|all|none, logger=wandb|none, runtime.device=auto, runtime.workers=2, runs.dir=runs, runs.fresh=true

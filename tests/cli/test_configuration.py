@@ -257,6 +257,14 @@ def test_a_radius_in_every_form(form: str) -> None:
     assert configuration(f"++threat.eps={form}").threat.eps == 8 / 255
 
 
+def test_several_radii_in_any_order_are_one_configuration() -> None:
+    given = configuration("threat.eps=[2/255, 0.1,8/255]")
+    assert given.threat.eps == (2 / 255, 8 / 255, 0.1)
+    assert given.plain()["threat"]["eps"] == (2 / 255, 8 / 255, 0.1)
+    assert configuration("threat.eps=[0.1,8/255,2/255]").key == given.key
+    assert configuration("threat.eps=0.1").key == configuration("threat.eps=[0.1]").key != given.key
+
+
 def test_fractions_inside_lists() -> None:
     given = configuration("model=python", "model.mean=[1/2, 0.5]", "model.sd=[1/4, 1]")
     assert (given.model.mean, given.model.sd) == ((0.5, 0.5), (0.25, 1.0))
