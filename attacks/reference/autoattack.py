@@ -69,9 +69,7 @@ class ReferenceAutoAttack(Attack):
         return library.version(_module())
 
     def refusal(self, norm: str) -> str | None:
-        if not any(map(library.installed, _MODULES)):
-            return library.wanting(self.method, _MODULES[-1], "autoattack")
-        return None
+        return library.trouble(self.method, _module(), "autoattack")
 
     def _parts(self) -> tuple[Part, ...]:
         return _PARTS[self.version] if self.attacks is None else self.attacks

@@ -41,8 +41,8 @@ class Foolbox(WholeBatch):
         return library.version(_MODULE)
 
     def refusal(self, norm: str) -> str | None:
-        if not library.installed(_MODULE):
-            return library.wanting(self.method, _MODULE, _MODULE)
+        if (sentence := library.trouble(self.method, _MODULE, _MODULE)) is not None:
+            return sentence
         kinds = _kinds()
         if self.name not in kinds:
             return library.unknown("attack.name", self.name, kinds)

@@ -42,9 +42,16 @@ def version(module: str) -> str | None:
         return f"{module} of unknown version"
 
 
-def wanting(method: str, module: str, extra: str) -> str:
-    """Return the sentence for a library that is not installed."""
-    return f"attack={method} needs the package {module}, which is not installed: pip install 'robusteval[{extra}]'"
+def trouble(method: str, module: str, extra: str) -> str | None:
+    """Return in a sentence why a library cannot be used: not installed, or broken; None where it can."""
+    if not installed(module):
+        return f"attack={method} needs the package {module}, which is not installed: pip install 'robusteval[{extra}]'"
+    try:
+        load(module)
+    except (ImportError, AttributeError, TypeError, ValueError, RuntimeError, OSError) as error:
+        cause = clash() or f"reinstall it: pip install --force-reinstall 'robusteval[{extra}]'"
+        return f"attack={method}: the package {module} fails to import ({type(error).__name__}: {error}); {cause}"
+    return None
 
 
 @contextlib.contextmanager

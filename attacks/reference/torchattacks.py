@@ -56,8 +56,8 @@ class Torchattacks(WholeBatch):
         return any(radius in library.parameters(_kinds()[self.name]) for radius in _RADII)
 
     def refusal(self, norm: str) -> str | None:
-        if not library.installed(_MODULE):
-            return library.wanting(self.method, _MODULE, _MODULE)
+        if (sentence := library.trouble(self.method, _MODULE, _MODULE)) is not None:
+            return sentence
         if self.name not in _kinds():
             return library.unknown("attack.name", self.name, _kinds())
         kind = _kinds()[self.name]

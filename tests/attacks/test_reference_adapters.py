@@ -182,7 +182,8 @@ def test_batches_are_no_larger_than_asked(stub: Callable[[dict[str, str]], None]
 
 
 def test_options_of_autoattack_that_contradict() -> None:
-    for wrong in ({"version": "custom"}, {"attacks": ("square",)}, {"version": "custom", "attacks": ("fab", "fab")}):
+    wrongs: list[dict[str, Any]] = [{"version": "custom"}, {"attacks": ("square",)}]
+    for wrong in (*wrongs, {"version": "custom", "attacks": ("fab", "fab")}):
         with pytest.raises(ValueError, match="attacks"):
             ReferenceAutoAttack(**wrong)
 
@@ -237,7 +238,8 @@ def test_what_torchattacks_does_not_have(
 
 def test_what_torchattacks_has_is_not_refused(stub: Callable[[dict[str, str]], None]) -> None:
     stub({"torchattacks.py": TORCHATTACKS})
-    for options, norm in (({}, "linf"), ({"name": "Square"}, "l2"), ({"name": "CW", "options": {"c": 2}}, "l2")):
+    right: list[tuple[dict[str, Any], str]] = [({}, "linf"), ({"name": "Square"}, "l2")]
+    for options, norm in (*right, ({"name": "CW", "options": {"c": 2}}, "l2")):
         assert Torchattacks(**options).refusal(norm) is None
 
 
@@ -327,6 +329,14 @@ def test_a_missing_library_is_answered_with_its_extra(
     assert sentence.startswith(f"attack={attack.method} needs the package ")
     assert sentence.endswith(f"which is not installed: pip install 'robusteval[{extra}]'")
     assert attack().library() is None
+
+
+@pytest.mark.parametrize("kind", [ReferenceAutoAttack, Torchattacks, Foolbox])
+def test_a_library_that_fails_to_import_is_told(kind: type[Attack], stub: Callable[[dict[str, str]], None]) -> None:
+    stub({f"{name}.py": "import no_such_module" for name in NAMES})
+    sentence = kind().refusal("linf") or ""
+    assert "fails to import (ModuleNotFoundError: No module named 'no_such_module'); " in sentence
+    assert "pip install --force-reinstall 'robusteval[" in sentence
 
 
 def distribution(site: Path, name: str, version: str, content: str, recorded: str) -> None:

@@ -12,7 +12,7 @@ from robusteval.attacks.reference.torchattacks import Torchattacks
 from robusteval.closed_form import linear_problem
 from robusteval.engine.direct import search
 from robusteval.errors import UserError
-from robusteval.threat import Norm, ThreatModel
+from robusteval.threat import ThreatModel
 
 pytestmark = pytest.mark.peers
 
@@ -31,7 +31,7 @@ REACH = [  # attack, norm: these reach the optimum of a linear model
 
 
 @pytest.mark.parametrize(("attack", "norm"), REACH, ids=lambda part: getattr(part, "name", part))
-def test_the_optimum_of_a_linear_model_is_reached_and_not_undercut(attack: Any, norm: Norm) -> None:
+def test_the_optimum_of_a_linear_model_is_reached_and_not_undercut(attack: Any, norm: Any) -> None:
     problem = linear_problem(norm, (1, 8, 8), classes=10, n=8, radius=0.1)
     for factor, broken in ((0.99, 0), (1.03, 8)):
         threat = ThreatModel(norm=norm, eps=factor * problem.radius)

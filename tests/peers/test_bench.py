@@ -1,0 +1,65 @@
+"""``make bench`` in the small: what it prints, and how it makes an interval."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.peers
+
+BENCH = Path(__file__).parents[1] / "bench"
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(BENCH), *arguments], capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_rows_are_measured_and_written(tmp_path: Path) -> None:
+    out = tmp_path / "table.md"
+    small = ("--n", "16", "--pairs", "2", "--steps", "3", "--queries", "3")
+    done = bench("--rows", "pgd", "apgd", "aa", "--nets", "mnist_cnn", "mnist_cnn_at", "--out", str(out), *small)
+    assert done.returncode == 0, done.stderr
+    assert out.read_text() == done.stdout
+    head, blank, names, rule, *table = done.stdout.splitlines()
+    assert "1 thread" in head
+    assert blank == ""
+    assert names.count("|") == rule.count("|") == table[0].count("|")
+    assert [row.split(" | ")[3] for row in table] == [
+        "torchattacks",
+        "foolbox",
+        "ART",
+        "pyautoattack apgd-ce",
+        "pyautoattack",
+    ]
+    assert done.stderr.count("pair 2 of 2") == 5
+    assert all("of 16" in row and "covers 50 %" in row for row in table)
+
+
+def test_a_network_whose_files_are_absent_is_skipped_and_said(tmp_path: Path) -> None:
+    done = bench("--rows", "apgd", "--nets", "resnet2b", "--data", str(tmp_path))
+    assert done.returncode == 0
+    assert "skipped resnet2b" in done.stderr
+    assert "resnet2b.pth is absent" in done.stderr
+
+
+def test_wrong_arguments_are_refused() -> None:
+    assert bench("--rows", "pdg").returncode == 2
+    assert bench("--pairs", "0").returncode == 2
+
+
+@pytest.mark.parametrize(("n", "k", "covers"), [(5, 1, 0.9375), (6, 1, 0.96875), (9, 2, 0.9609375), (20, 6, 0.9586105)])
+def test_the_interval_of_a_median(n: int, k: int, covers: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order statistics and their coverage as tabled, e.g. Hollander and Wolfe, and as simulated."""
+    monkeypatch.syspath_prepend(BENCH)
+    interval = importlib.import_module("measure").interval
+    low, high, coverage = interval([float(value) for value in np.random.default_rng(0).permutation(n)])
+    assert (low, high) == (k - 1, n - k)
+    assert coverage == pytest.approx(covers, abs=1e-6)
+    draws = np.sort(np.random.default_rng(1).random((20000, n)), axis=1)
+    inside = (draws[:, k - 1] <= 0.5) & (draws[:, n - k] >= 0.5)
+    assert inside.mean() == pytest.approx(covers, abs=0.006)
