@@ -141,6 +141,10 @@ class Attack:
         """Return how many classes the classifier must have."""
         return 2
 
+    def searches(self) -> bool:
+        """Return whether it asks for answers that only lead it on, so that their precision is a matter of speed."""
+        return self.columns() is None
+
     def averages(self) -> bool:
         """Return whether its gradients are means of several passes, as a randomised network needs."""
         return False
@@ -215,6 +219,9 @@ class WholeBatch(Attack):
     """
 
     invariant: ClassVar[bool] = False
+
+    def searches(self) -> bool:
+        return False
 
     def bounded(self) -> bool:
         """Return whether it is told the radius; one that is not looks for the nearest point, however far."""

@@ -19,6 +19,7 @@ COMMANDS = {
     "status": "robusteval.report.status:main",
     "summary": "robusteval.report.summary:main",
     "train": "robusteval.train:main",
+    "tune": "robusteval.tune:main",
     "verify": "robusteval.evidence.verify:main",
 }
 # Hydra's own flags that only show the configuration; it answers them itself.

@@ -85,6 +85,7 @@ class Config:
             "chunk": self.chunk,
             "stop": self.engine.stop,
             "draws": self.engine.draws,
+            "mode": self.engine.mode,
         }
 
     @property
@@ -156,6 +157,11 @@ def build(composed: Mapping[str, Any]) -> Config:
         raise UserError(
             f"attack={config.attack.method} looks for the nearest image with another prediction, so it takes no "
             f"threat.goal={config.threat.goal}; use threat.goal=top1 or another attack"
+        )
+    if config.engine.mode != "exact" and not config.attack.searches():
+        raise UserError(
+            f"engine.mode={config.engine.mode}: attack={config.attack.label()} has no search of ours for bfloat16 to "
+            "speed up; use engine.mode=exact"
         )
     if len(config.threat.radii) > 1 and (config.attack.parametric or config.attack.columns() is not None):
         raise UserError(

@@ -19,6 +19,7 @@ commands
   status [DIR]                    what is done, missing, running, failed
   verify RUN                      check a run's files and re-predict its adversarials
   selftest                        prove the attacks on models whose robustness is known
+  tune [KEY=VALUE ...]            measure the fastest form of a model
   train NET                       train the small bundled nets again
   push RUN                        send a finished run to Weights & Biases (again)
 
@@ -26,8 +27,9 @@ keys (all of them: robusteval --cfg job)
   model.name=, model.entry=, model.weights=, model.mean=[..], model.sd=[..]
   dataset.root=, dataset.path=, dataset.n=500           a seeded subset
   threat=linf_8_255, threat.norm=l2, threat.eps=8/255, threat.goal=top5
+  'threat.eps=[0.1,0.2,0.3]'                            robust accuracy over the radius
   attack.steps=100 and the other options of the attack
-  engine.slots=64, engine.stop=never, seed=1
+  engine.slots=64, engine.stop=never, engine.mode=fast, seed=1
   evidence=auto|all|none, logger=wandb|none, runtime.device=auto, runtime.workers=2, runs.dir=runs, runs.fresh=true
 
 A run that exists is resumed, a complete one is shown.

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from robusteval.checks.verdict import Check, verdict
@@ -14,7 +13,7 @@ _SURPRISE = 0.002
 def checks(run: dict[str, Any], samples: pa.Table) -> list[Check]:
     """Return the checks of a run of several stages; none of others."""
     found = [protocol(run)] if run["attack"]["name"] == "autoattack" else []
-    stages = [name.partition("@")[0] for name in run["plan"]["stages"]]
+    stages = [_attack_of(name) for name in run["plan"]["stages"]]
     if "square" in stages and any(name.startswith(("apgd", "fab")) for name in stages):
         found.append(square(samples))
     return found
@@ -23,6 +22,12 @@ def checks(run: dict[str, Any], samples: pa.Table) -> list[Check]:
 def protocol(run: dict[str, Any]) -> Check:
     """Whether the number may be called AutoAttack's: published budgets, full precision."""
     attack = run["attack"]
+    if run["plan"]["mode"] == "fast":
+        return verdict(
+            "protocol",
+            "warn",
+            "a search in bfloat16 makes no AutoAttack number; engine.mode=fast+standard makes one",
+        )
     if not run["plan"]["published"]:
         return verdict(
             "protocol",
@@ -35,8 +40,7 @@ def protocol(run: dict[str, Any]) -> Check:
 
 def square(samples: pa.Table) -> Check:
     """Whether Square, which needs no gradients, broke what attacks by gradients did not."""
-    broken_by = [name.partition("@")[0] if name else None for name in samples["broken_by"].to_pylist()]
-    count = int(np.count_nonzero(np.array(broken_by, dtype=object) == "square"))
+    count = sum(name is not None and _attack_of(name) == "square" for name in samples["broken_by"].to_pylist())
     share = count / len(samples) if len(samples) else 0.0
     if share <= _SURPRISE:
         return verdict("square", "pass", "Square found hardly anything that attacks by gradients had not")
@@ -46,3 +50,8 @@ def square(samples: pa.Table) -> Check:
         f"Square broke {count} images ({share:.1%}) that attacks by gradients had not, a sign that gradients mislead: "
         "give Square more queries and try an attack adapted to the network",
     )
+
+
+def _attack_of(stage: str) -> str:
+    """Return a stage's name without its precision and radius."""
+    return stage.removeprefix("fast-").partition("@")[0]

@@ -50,6 +50,8 @@ def confirmed(run: RunFolder) -> Check:
             "skipped",
             f"{rejected} claims by single passes did not hold for the mean of {run.run['draws']}",
         )
+    if run.run["plan"]["mode"] != "exact":
+        return verdict("confirmed", "skipped", f"{rejected} claims of the search in bfloat16 did not hold in float32")
     if not rejected:
         return verdict("confirmed", "pass", "every claim of the attack held when the model predicted it again")
     return verdict(

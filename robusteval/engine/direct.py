@@ -40,7 +40,7 @@ def search(
         logits = verifier.logits(images)
         columns = attack.columns()
         searcher = Searcher(
-            oracle=oracle,
+            oracles={"float32": oracle},
             verifier=verifier,
             seed=seed,
             slots=slots,

@@ -23,7 +23,7 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
     if (library := config.attack.library()) is not None:
         digests["library"] = library
     canonical = "\n".join([config.key, *digests.values()])
-    columns, stages = config.attack.columns(), stages_of(config.attack, config.threat)
+    columns, stages = config.attack.columns(), stages_of(config.attack, config.threat, config.engine.mode)
     attacks = [stage.attack for stage in stages]
     gradients = any(attack.gradients for attack in attacks)
     survey = None
@@ -47,6 +47,7 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
             **({} if len(config.threat.radii) == 1 else {"radii": {s.name: s.threat.radius for s in stages}}),
             "gradients": gradients,
             "averages_gradients": gradients and all(a.averages() for a in attacks if a.gradients),
+            "mode": config.engine.mode,
             "published": config.attack.published(),
             "point": point_of(config.attack, config.engine.stop),
             **({} if survey is None else {"survey": survey}),

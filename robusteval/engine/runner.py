@@ -1,9 +1,11 @@
 """One evaluation: from a validated configuration to a complete run folder."""
 
+import dataclasses
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import OmegaConf
@@ -12,7 +14,7 @@ from robusteval.classifier import Classifier
 from robusteval.config import Config
 from robusteval.datasets.base import Dataset
 from robusteval.datasets.checks import check
-from robusteval.engine import plan, probe, selftest
+from robusteval.engine import oracle, plan, probe, selftest
 from robusteval.engine.devices import devices_of
 from robusteval.engine.session import Session, load, opened
 from robusteval.engine.signals import interruptible
@@ -107,10 +109,22 @@ def _begin(run: RunFolder, session: Session, command: Sequence[str]) -> None:
     facts["model_facts"] = probe.look(passes, first, labels, gradients=gradients)
     facts["draws"] = 1 if facts["model_facts"]["deterministic"] else config.engine.draws
     facts["bitwise"] = selftest.bitwise(passes, first, labels, gradients=gradients)
-    facts["oracle"] = {"form": "as given", "precision": "float32"}
+    facts["oracle"] = _oracle(session, facts["model_facts"], labels, gradients=gradients)
+    form = oracle.build(passes.module, facts["oracle"]["form"], "float32")
+    searched = dataclasses.replace(passes, module=form)
+    facts["bitwise"] &= selftest.bitwise(searched, first, labels, gradients=gradients)
     facts["provenance"] = provenance(command, session.device)
     atomic.write(run.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config.plain())).encode())
     atomic.create(run.run_file, atomic.to_json(facts))
+
+
+def _oracle(session: Session, seen: dict[str, Any], labels: torch.Tensor, *, gradients: bool) -> dict[str, Any]:
+    """Return what run.json says of the form of the model that attacks search."""
+    wish = session.config.engine.oracle
+    if not seen["deterministic"]:
+        wish = "given"  # nothing could be compared
+    choice = oracle.choose(session.passes, session.first, labels, wish, gradients=gradients)
+    return {**choice.facts(), "precisions": sorted({stage.precision for stage in session.stages})}
 
 
 def _finish(config: Config, run: RunFolder, dataset: Dataset, seconds: float) -> Path:

@@ -4,7 +4,7 @@ An attack proposes points; only the engine claims. A claim (mispredicted, and in
 verifier has predicted the point again with the model as given.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,7 +19,7 @@ from robusteval.engine import whole
 from robusteval.engine.board import Board
 from robusteval.engine.passes import Chance, Passes
 from robusteval.engine.queue import Queue, Ticket
-from robusteval.engine.stages import Stage
+from robusteval.engine.stages import Precision, Stage
 from robusteval.threat import ThreatModel
 
 Stop = Literal["first", "never"]
@@ -47,12 +47,12 @@ class Chunk:
 class Searcher:
     """What every stage of an evaluation shares.
 
-    ``oracle`` answers the attack, ``verifier`` is the model as given; both draw from ``chance`` where the model is
-    randomised. ``tick`` is called between iterations with the
-    number of samples settled since the last call, and may raise to interrupt.
+    ``oracles`` answer the attack in the stage's precision, ``verifier`` is the model as given; both draw from
+    ``chance`` where the model is randomised. ``tick`` is called between iterations with the number of samples settled
+    since the last call, and may raise to interrupt.
     """
 
-    oracle: Passes
+    oracles: Mapping[Precision, Passes]
     verifier: Passes
     seed: int
     slots: int
@@ -82,7 +82,7 @@ class Searcher:
             self._whole(attack, stage, chunk, board, order, point)
             return board
         # A survey answers for every parameter, so it is asked of the model as given and stops at nothing.
-        oracle = self.oracle if columns is None else self.verifier
+        oracle = self.oracles[stage.precision] if columns is None else self.verifier
         targets = attack.targets(chunk.logits.shape[1])
         queue = Queue(order, attack.restarts() * targets)
         tickets = queue.take(self.slots)
@@ -126,7 +126,7 @@ class Searcher:
         x = chunk.images[at]
         number = int(randomness.generator(self.seed, int(chunk.ids[0]), stage.draws).integers(2**31))
         proposed = whole.propose(
-            attack, self.oracle.module, x, chunk.labels[at], stage.threat, seed=number, beat=lambda: self.tick(0)
+            attack, self.verifier.module, x, chunk.labels[at], stage.threat, seed=number, beat=lambda: self.tick(0)
         )
         board.count(at, forward=proposed.forward, backward=proposed.backward)
         board.outside = proposed.outside

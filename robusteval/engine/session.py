@@ -11,10 +11,11 @@ from torch import Tensor
 from robusteval.classifier import Classifier
 from robusteval.config import Config
 from robusteval.datasets.base import Dataset
+from robusteval.engine import oracle
 from robusteval.engine.devices import slots_for
 from robusteval.engine.passes import QUANTUM, Chance, Passes, frozen
 from robusteval.engine.search import Searcher
-from robusteval.engine.stages import Stage, stages_of
+from robusteval.engine.stages import Precision, Stage, stages_of
 from robusteval.engine.units import Work
 from robusteval.evidence import images
 from robusteval.evidence.folder import RunFolder
@@ -35,7 +36,8 @@ class Session:
 
     def work(self, run: RunFolder, tick: Callable[[int], None]) -> Work:
         """Return the work of a run that has its run.json; ``tick`` counts samples and may raise to interrupt."""
-        config, draws = self.config, run.run["draws"]
+        config, draws, form = self.config, run.run["draws"], run.run["oracle"]["form"]
+        precisions: set[Precision] = {"float32", *(stage.precision for stage in self.stages)}
         chance = Chance(seed=config.seed) if draws > 1 else None
         return Work(
             run=run,
@@ -43,7 +45,12 @@ class Session:
             threat=config.threat,
             stages=self.stages,
             searcher=Searcher(
-                oracle=dataclasses.replace(self.passes, chance=chance),
+                oracles={
+                    precision: dataclasses.replace(
+                        self.passes, module=oracle.build(self.passes.module, form, precision), chance=chance
+                    )
+                    for precision in precisions
+                },
                 verifier=dataclasses.replace(self.passes, chance=chance, draws=draws),
                 chance=chance,
                 seed=config.seed,
@@ -78,7 +85,7 @@ def opened(
             classifier=classifier,
             dataset=dataset,
             device=device,
-            stages=stages_of(config.attack, config.threat),
+            stages=stages_of(config.attack, config.threat, config.engine.mode),
             slots=slots,
             passes=Passes(module=module, batch=-(-slots // QUANTUM) * QUANTUM),
             first=first,

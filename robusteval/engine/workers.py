@@ -1,7 +1,7 @@
 """Several processes for the chunks of one run: started, given chunks as they come free, and ended.
 
-Each has a pipe of its own and no lock is shared, so a worker that is killed anywhere holds up nobody. Ending is always
-by SIGKILL: every file of a run is whole or absent at any moment.
+Each has a pipe of its own and no lock is shared, so a worker that is killed anywhere holds up nobody. A worker without
+work ends when its pipe is closed, one that is to stop in its midst by SIGKILL: every file of a run is whole or absent.
 """
 
 import contextlib

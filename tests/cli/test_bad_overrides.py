@@ -90,8 +90,13 @@ def wrong_values(hint: Any) -> Iterator[str]:
     """Yield values, as typed on the command line, that an annotation does not admit."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
-        (inner,) = (part for part in arguments if part is not NoneType)
-        yield from (value for value in wrong_values(inner) if value != "null")
+        inner = [part for part in arguments if part is not NoneType]
+        for part in inner:
+            # Where both a number and a list may stand, a value is wrong for both only if it has the form of one.
+            for value in wrong_values(part):
+                own_form = len(inner) == 1 or value.startswith("[") == (get_origin(part) is tuple)
+                if own_form and value != "null":
+                    yield value
         return
     yield "null"
     if origin is Annotated:
@@ -288,6 +293,13 @@ CONTRADICTIONS = [
     (("threat.norm=unbounded",), "threat.norm"),
     (("threat.eps=null",), "threat.norm"),
     (("threat.eps=-1/255",), "threat.norm"),
+    (("threat.eps=[]",), "threat.eps"),
+    (("threat.eps=[0.1,0.2,0.1]",), "threat.eps"),
+    (("threat.eps=[8/255,0.1,8/255]",), "threat.eps"),
+    (("threat.eps=[0.1,-0.2]",), "threat.norm"),
+    (("threat=unbounded", "threat.eps=[0.1,0.2]"), "threat.norm"),
+    (("attack=solarize", "threat=linf_0.3", "threat.eps=[0.1,0.2]"), "threat.eps"),
+    (("attack=solarize", "attack.mode=exhaustive", "threat.norm=l2", "threat.eps=[1,2]"), "threat.eps"),
     (("attack=pgd", "threat=unbounded"), "threat.norm"),
     (("attack=fgsm", "threat=unbounded"), "threat.norm"),
     (("attack=fgsm", "threat.norm=l1", "threat.eps=1"), "threat.norm"),

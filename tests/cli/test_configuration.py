@@ -194,7 +194,12 @@ def test_the_key_follows_what_decides_the_result_and_nothing_else(section: str) 
         for name, value in vars(held).items():
             object.__setattr__(copied, name, value)
         object.__setattr__(copied, field.name, other)
-        decides = section in ("model", "dataset", "threat", "attack") or field.name in ("chunk", "stop")
+        decides = section in ("model", "dataset", "threat", "attack") or field.name in (
+            "chunk",
+            "stop",
+            "draws",
+            "mode",
+        )
         decides &= field.name != "download"  # how the images come changes nothing
         assert (dataclasses.replace(base, **{section: copied}).key != base.key) == decides, field.name
 
@@ -250,6 +255,14 @@ def test_a_radius_in_every_form(form: str) -> None:
     assert configuration(f"threat.eps={form}").threat.eps == 8 / 255
     assert configuration(f"threat.eps={form}").key == configuration("threat=linf_8_255").key
     assert configuration(f"++threat.eps={form}").threat.eps == 8 / 255
+
+
+def test_several_radii_in_any_order_are_one_configuration() -> None:
+    given = configuration("threat.eps=[2/255, 0.1,8/255]")
+    assert given.threat.eps == (2 / 255, 8 / 255, 0.1)
+    assert given.plain()["threat"]["eps"] == (2 / 255, 8 / 255, 0.1)
+    assert configuration("threat.eps=[0.1,8/255,2/255]").key == given.key
+    assert configuration("threat.eps=0.1").key == configuration("threat.eps=[0.1]").key != given.key
 
 
 def test_fractions_inside_lists() -> None:

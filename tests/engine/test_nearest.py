@@ -115,7 +115,7 @@ def test_only_what_the_verifier_confirms_counts() -> None:
     images, labels = torch.full((3, 1, 2, 2), 0.5), torch.zeros(3, dtype=torch.long)
     verifier = Passes(module=Threshold(0.72), batch=16)
     searcher = Searcher(
-        oracle=Passes(module=Threshold(0.55), batch=16),
+        oracles={"float32": Passes(module=Threshold(0.55), batch=16)},
         verifier=verifier,
         seed=0,
         slots=16,

@@ -116,6 +116,38 @@ def test_survey_stages_curve_and_nonfinite_get_lines(
     assert _line(out, "logits not finite").endswith("3")
 
 
+def test_a_long_curve_gets_few_lines_and_the_radius_that_is_quoted(
+    make_results: Maker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rate = {"value": 0.25, "low": 0.2, "high": 0.31, "correct": 60, "n": 240}
+    results = make_results()
+    results["robust"]["curve"] = [{"eps": eps, **rate} for eps in sorted([8 / 255, *(k / 100 for k in range(41))])]
+    show(results, tmp_path)
+    out = capsys.readouterr().out
+    lines = [line.split()[4] for line in out.splitlines() if "robust accuracy at eps" in line]
+    assert "8/255" in lines
+    assert "0" in lines
+    assert len(lines) <= 12
+
+
+def test_stages_of_a_list_of_radii_are_named_where_there_are_several_attacks(
+    make_results: Maker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rate = {"value": 0.25, "low": 0.2, "high": 0.31, "correct": 60, "n": 240}
+    results = make_results(threat={"norm": "linf", "eps": [0.1, 0.2], "goal": "top1", "region": None})
+    results["robust"]["curve"] = [{"eps": eps, **rate} for eps in (0.1, 0.2)]
+    shown = []
+    for attacks in (("pgd",), ("pgd", "apgd")):
+        stages = [f"{attack}@{eps}" for eps in (0.1, 0.2) for attack in attacks]
+        results["robust"]["by_stage"] = [{"stage": stage, "entered": 200, "broken": 50} for stage in stages]
+        show(results, tmp_path)
+        shown.append(capsys.readouterr().out)
+    assert "linf 0.1 … 0.2, top1" in shown[0]
+    assert "broken by" not in shown[0]
+    assert _line(shown[1], "broken by apgd@0.2").endswith("50 of 200")
+    assert max(len(line) for line in shown[1].splitlines()) <= 100
+
+
 def test_sinks_say_where_the_run_is_and_how_to_send_it(tmp_path: Path) -> None:
     offline = {"name": "wandb", "mode": "offline", "where": "wandb/offline-run-1", "errors": ["no login: refused"]}
     said = sink_in_words(offline, tmp_path)

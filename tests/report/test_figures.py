@@ -13,6 +13,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from robusteval.metrics import survey as surveys
+from robusteval.metrics.accuracy import rate
 from robusteval.report import canvas
 from robusteval.report.confidence import draw_confidence
 from robusteval.report.curves import draw_survey
@@ -129,6 +130,30 @@ def test_confidence_counts_right_and_wrong(
         right = results[part]["accuracy"]["correct"]
         assert f"right ({right})" in words
         assert f"wrong ({240 - right})" in words
+
+
+@pytest.mark.parametrize("goal", ["top1", "top5"])
+def test_curve_shows_every_point_its_interval_and_the_radius_that_is_quoted(
+    samples: pa.Table, make_results: Maker, tmp_path: Path, pages: dict[str, Figure], goal: str
+) -> None:
+    results = make_results(threat={"norm": "l2", "eps": [0.1, 0.2, 0.4], "goal": goal, "region": None})
+    points = [{"eps": eps, **rate(np.arange(240) < k)} for eps, k in ((0.1, 200), (0.2, 120), (0.4, 30))]
+    results["robust"]["curve"] = points
+    assert "curve.png" in [path.name for path in draw(tmp_path, results, samples, [], None)]
+    (axes,) = pages["2"].axes
+    line, quoted, level = axes.lines
+    np.testing.assert_allclose(np.asarray(line.get_xydata()), [(point["eps"], point["value"]) for point in points])
+    np.testing.assert_allclose(np.asarray(quoted.get_xydata()), [(0.4, 30 / 240)])
+    clean = results["clean"]["accuracy" if goal == "top1" else "top5"]["value"]
+    assert list(np.asarray(level.get_ydata())) == [clean, clean]
+    corners = axes.collections[0].get_paths()[0].vertices
+    for point in points:
+        for end in ("low", "high"):
+            assert np.isclose(corners, (point["eps"], point[end])).all(1).any()
+    words = _words(pages["2"])
+    assert "robust accuracy under pgd" in words
+    assert "at eps 0.4: 12.5 %" in words
+    assert axes.get_xlabel() == "eps (l2)"
 
 
 def test_gallery_states_factor_labels_and_predictions(tmp_path: Path, pages: dict[str, Figure]) -> None:

@@ -93,6 +93,18 @@ def test_summary_puts_the_most_robust_first_and_names_what_is_open(
     assert max(len(line) for line in out.splitlines() if "mnist_5k" in line) <= 100
 
 
+def test_a_run_at_several_radii_stands_beside_those_at_the_largest(
+    begin: Callable[..., Path], make_results: Maker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, eps in (("c", 0.5), ("a", [0.1, 0.3]), ("b", 0.3), ("d", 0.2)):
+        begin(name, 4, make_results(threat={"norm": "linf", "eps": eps, "goal": "top1", "region": None}))
+    assert summary.main([str(tmp_path)]) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if "mnist_5k" in line]
+    order = [next(form for form in ("0.1 … 0.3", "0.2", "0.3", "0.5") if f"linf {form} " in row) for row in rows]
+    assert order == ["0.2", "0.1 … 0.3", "0.3", "0.5"]
+    assert max(len(row) for row in rows) <= 100
+
+
 def test_empty_and_absent_folders(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,7 +75,11 @@ def make_run(tmp_path: Path) -> Callable[[str], Path]:
             "attack": {"name": "pgd", "steps": 40},
             "threat": {"norm": "linf", "eps": 0.1 + 0.2, "goal": "top1", "region": None},
             "clean": part,
-            "robust": {"accuracy": _rate(len(name)), "by_stage": [{"stage": "pgd", "entered": 37, "broken": 9}]},
+            "robust": {
+                "accuracy": _rate(len(name)),
+                "by_stage": [{"stage": "pgd", "entered": 37, "broken": 9}],
+                "curve": [{"eps": 0.1, **_rate(37)}, {"eps": 0.1 + 0.2, **_rate(len(name))}],
+            },
             "attacked": {"point": "first_success", **part},
             "cost": {"forward_passes": 12345678901, "backward_passes": 0, "seconds": 1.5, "passes_per_second": 1e-17},
             "checks": [{"id": "range", "verdict": "pass", "summary": "images lie in [0, 1]"}],

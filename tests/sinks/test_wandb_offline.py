@@ -88,6 +88,7 @@ def test_the_run_holds_what_the_folder_holds(replayed: tuple[Path, Path]) -> Non
         "attacked/calibration/reliability",
         "attacked/per_class",
         "robust/by_stage",
+        "robust/curve",
         "checks",
     }
     for path, rows in lists.items():

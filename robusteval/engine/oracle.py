@@ -1,0 +1,184 @@
+"""The oracle: a frozen copy of the model in a form that is faster, for the search alone.
+
+The verifier stays the model as given, so a form can cost a claim but never make one. Of two networks that compute the
+same function one may still search otherwise than the other by a rounding, so a run keeps to the form in its run.json.
+"""
+
+import copy
+import statistics
+import time
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from robusteval.attacks import losses
+from robusteval.attacks.base import Query
+from robusteval.classifier import Normalised
+from robusteval.engine.passes import RAISED_BY_NETWORKS, Passes
+from robusteval.engine.stages import Precision
+from robusteval.errors import UserError
+
+Form = Literal["given", "folded", "channels_last", "folded_channels_last"]
+
+FORMS: tuple[Form, ...] = get_args(Form)
+# How far logits of a float32 form may be from the model's, in units of the largest one: a few roundings.
+TOLERANCE = 1e-5
+_PAIRS = {nn.Conv1d: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d, nn.Conv3d: nn.BatchNorm3d}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """A form that serves, by how much its logits differ from the model's, and why it was taken."""
+
+    form: Form
+    difference: float
+    because: str
+
+    def facts(self) -> dict[str, Any]:
+        """Return what run.json says of it."""
+        return {"form": self.form, "difference": self.difference, "because": self.because}
+
+
+def choose(passes: Passes, images: Tensor, labels: Tensor, wish: str, *, gradients: bool) -> Choice:
+    """Return the form for a frozen model: ``wish`` is a form, ``rule`` (the same each time) or ``auto`` (by the clock).
+
+    Falls back to the model as given where a form cannot be made or answers otherwise. Raises UserError where the form
+    was wished for by name.
+    """
+    given = Choice(form="given", difference=0.0, because="as given")
+    if wish == "given":
+        return given
+    if wish == "auto":
+        served = [given, *(one for form in FORMS[1:] if isinstance(one := try_form(passes, images, form), Choice))]
+        fastest = min(timed(passes, served, images, labels, gradients=gradients), key=lambda row: row[1])[0]
+        return Choice(form=fastest.form, difference=fastest.difference, because="fastest by the clock")
+    named: Form | None = next((form for form in FORMS if form == wish), None)
+    tried = try_form(passes, images, named or "folded")
+    if isinstance(tried, Choice):
+        return tried
+    if named is not None:
+        raise UserError(f"engine.oracle={wish}: {tried}; use engine.oracle=rule")
+    return Choice(form="given", difference=0.0, because=tried)
+
+
+def try_form(passes: Passes, images: Tensor, form: Form) -> Choice | str:
+    """Return the form with its difference on images [n, C, H, W], or a sentence on why it does not serve."""
+    try:
+        module = build(passes.module, form, "float32")
+    except UserError as error:
+        return str(error)
+    due, came = passes.logits(images), Passes(module=module, batch=passes.batch).logits(images)
+    scale = max(float(due.abs().nan_to_num(0, 0, 0).max()), 1.0)
+    difference = float((came - due).abs().nan_to_num(torch.inf).max()) / scale
+    if not torch.equal(came.isfinite(), due.isfinite()) or difference > TOLERANCE:
+        return f"the form {form} answers otherwise than the model (by {difference:.2g} of the largest logit)"
+    return Choice(form=form, difference=difference, because="by rule: the same answers, fewer operations")
+
+
+def build(module: nn.Module, form: Form, precision: Precision) -> nn.Module:
+    """Return the model, frozen by the caller, in a form and precision; the model itself where nothing is to change.
+
+    Raises UserError where it cannot be copied or folded.
+    """
+    if form == "given" and precision == "float32":
+        return module
+    copied = _folded(module) if form.startswith("folded") else _copy(module)
+    if precision == "bfloat16":
+        copied = _lowered(copied)
+    if form.endswith("channels_last"):
+        copied = _ChannelsLast(copied.to(memory_format=torch.channels_last))  # pyright: ignore[reportCallIssue]
+    return copied.eval()
+
+
+class _ChannelsLast(nn.Module):
+    """Lets a network see images whose channels lie next to each other in memory."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images.contiguous(memory_format=torch.channels_last))
+
+
+class _Lowered(nn.Module):
+    """A network in bfloat16 that takes and answers float32."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network.bfloat16()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images.bfloat16()).float()
+
+
+def _lowered(module: nn.Module) -> nn.Module:
+    """Lower a copy; its normalisation stays in float32, since bfloat16 hardly tells grey values apart."""
+    if isinstance(module, Normalised):
+        module.network = _Lowered(module.network)
+        return module
+    return _Lowered(module)
+
+
+def _copy(module: nn.Module) -> nn.Module:
+    if any(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks for part in module.modules()):
+        raise UserError("the model has hooks, which a copy would set off as well")
+    try:
+        return copy.deepcopy(module)
+    except RAISED_BY_NETWORKS as error:
+        raise UserError(f"the model cannot be copied ({type(error).__name__})") from error
+
+
+def _folded(module: nn.Module) -> nn.Module:
+    """Return a copy whose convolutions take over the BatchNorm behind them.
+
+    The graph only says which belong together: the copy still runs the network's own code.
+    """
+    copied = _copy(module)
+    try:
+        graph = fx.Tracer().trace(copied)
+    except RAISED_BY_NETWORKS as error:
+        raise UserError(f"the model's graph cannot be read ({type(error).__name__}), so nothing is folded") from error
+    calls = [node for node in graph.nodes if node.op == "call_module"]
+    modules = {node: copied.get_submodule(str(node.target)) for node in calls}
+    count = {id(part): sum(other is part for other in modules.values()) for part in modules.values()}
+    folded = 0
+    for node in calls:
+        source = node.args[0] if node.args else None
+        if not isinstance(source, fx.Node) or source not in modules or len(source.users) != 1:
+            continue
+        convolution, norm = modules[source], modules[node]
+        if _PAIRS.get(type(convolution)) is not type(norm) or count[id(convolution)] + count[id(norm)] > 2:
+            continue
+        if norm.running_mean is None or norm.training:
+            continue
+        copied.set_submodule(str(source.target), fuse_conv_bn_eval(convolution, norm))  # pyright: ignore[reportArgumentType]
+        copied.set_submodule(str(node.target), nn.Identity())
+        folded += 1
+    if not folded:
+        raise UserError("the model has no BatchNorm that a convolution could take over")
+    return copied
+
+
+def timed(
+    passes: Passes, choices: list[Choice], images: Tensor, labels: Tensor, *, gradients: bool, rounds: int = 7
+) -> list[tuple[Choice, float]]:
+    """Return each choice with its median seconds a pass of ``passes.batch`` images, measured in turns."""
+    size = passes.batch
+    points, y = images.repeat(-(-size // len(images)), 1, 1, 1)[:size], labels.repeat(-(-size // len(labels)))[:size]
+    loss = (lambda logits: losses.cross_entropy(logits, y)) if gradients else None
+    query = Query(points=points, loss=loss)
+    forms = [Passes(module=build(passes.module, choice.form, "float32"), batch=size) for choice in choices]
+    seconds: list[list[float]] = [[] for _ in forms]
+    for turn in range(rounds + 1):
+        for number, form in enumerate(forms):
+            begun = time.perf_counter()
+            form.ask(query)
+            if points.is_cuda:
+                torch.cuda.synchronize()
+            if turn:  # the first round warms up
+                seconds[number].append(time.perf_counter() - begun)
+    return [(choice, statistics.median(taken)) for choice, taken in zip(choices, seconds, strict=True)]
