@@ -194,12 +194,8 @@ def test_the_key_follows_what_decides_the_result_and_nothing_else(section: str) 
         for name, value in vars(held).items():
             object.__setattr__(copied, name, value)
         object.__setattr__(copied, field.name, other)
-        decides = section in ("model", "dataset", "threat", "attack") or field.name in (
-            "chunk",
-            "stop",
-            "draws",
-            "mode",
-        )
+        decides = section in ("model", "dataset", "threat", "attack")
+        decides |= section == "engine" and field.name in ("chunk", "stop", "draws", "mode")
         decides &= field.name != "download"  # how the images come changes nothing
         assert (dataclasses.replace(base, **{section: copied}).key != base.key) == decides, field.name
 
