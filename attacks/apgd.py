@@ -120,11 +120,11 @@ class APGD(Attack):
         s.before, s.x = x, _sparse_step(s, x, slope) if s.norm == "l1" else _step(s, x, slope, first)
         s.taken = s.taken + 1
         phases = self.phases(s.norm)
+        if len(phases) == 1:
+            return s.taken > self.steps
         done = s.taken > torch.tensor([steps for _, steps in phases], device=s.taken.device)[s.phase]
-        if len(phases) > 1:
-            self._next_phase(s, done & (s.phase < len(phases) - 1), phases)
-            done &= s.taken > 0
-        return done
+        self._next_phase(s, done & (s.phase < len(phases) - 1), phases)
+        return done & (s.taken > 0)
 
     def _first_window(self, norm: str, steps: int) -> int:
         return max(int((0.04 if norm == "l1" else 0.22) * steps), 1)
