@@ -12,10 +12,11 @@ from robusteval.classifier import Classifier
 from robusteval.config import Config
 from robusteval.datasets.base import Dataset
 from robusteval.engine import oracle
-from robusteval.engine.devices import slots_for
+from robusteval.engine.devices import path_for, slots_for
 from robusteval.engine.passes import QUANTUM, Chance, Passes, frozen
 from robusteval.engine.search import Searcher
 from robusteval.engine.stages import Precision, Stage, stages_of
+from robusteval.engine.transfer import to_device
 from robusteval.engine.units import Work
 from robusteval.evidence import images
 from robusteval.evidence.folder import RunFolder
@@ -55,6 +56,7 @@ class Session:
                 chance=chance,
                 seed=config.seed,
                 slots=self.slots,
+                path=path_for(self.device, config.engine.path),
                 stop=config.engine.stop,
                 tick=tick,
             ),
@@ -78,7 +80,7 @@ def opened(
         torch.set_num_threads(threads)
     module = classifier.module.to(device)
     with frozen(module):
-        first = dataset.images(range(min(len(dataset), 2 * QUANTUM))).to(device)
+        first = to_device(dataset.images(range(min(len(dataset), 2 * QUANTUM))), device)
         slots = min(config.engine.slots or slots_for(device, first.shape[-1]), config.chunk)
         yield Session(
             config=config,
