@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from robusteval import registry
-from robusteval.attacks.base import Attack, WholeBatch
+from robusteval.attacks.base import Attack
 from robusteval.closed_form import small_convnet
-from robusteval.engine import device_path
 from robusteval.engine.board import Board
 from robusteval.engine.direct import search
 from robusteval.engine.jobs import Chunk
@@ -40,9 +39,9 @@ def difference(a: Board, b: Board) -> list[str]:
 def nets() -> dict[str, tuple[nn.Module, Tensor, Tensor]]:
     """A random convolutional net and the bundled one, with images and labels, some of them wrong."""
     numbers = torch.Generator().manual_seed(5)
-    strokes = (torch.rand(20, 1, 7, 7, generator=numbers) < 0.4).float()
+    strokes = (torch.rand(12, 1, 7, 7, generator=numbers) < 0.4).float()
     pictures = {
-        "convnet": (small_convnet(channels=3), torch.rand(40, 3, 8, 8, generator=numbers)),
+        "convnet": (small_convnet(channels=3), torch.rand(12, 3, 8, 8, generator=numbers)),
         "mnist_cnn": (
             Bundled(name="mnist_cnn").load().module.eval(),
             nn.functional.interpolate(strokes, size=28, mode="bilinear").clamp(0, 1),
@@ -57,21 +56,17 @@ def nets() -> dict[str, tuple[nn.Module, Tensor, Tensor]]:
     return found
 
 
-@pytest.mark.parametrize("stop", ["first", "never"])
-def test_both_paths_give_the_same_bits(case_in_norm: Any, stop: Any, nets: dict[str, Any]) -> None:
-    case = case_in_norm
+def test_both_paths_give_the_same_bits(case: Any, nets: dict[str, Any]) -> None:
     network, images, labels = nets["convnet"]
     survey = case.attack.columns() is not None
-    if survey and stop == "never":
-        pytest.skip("a survey stops at nothing anyway")
     if survey or len(case.attack.stages(case.norm)) > 1:
-        images, labels = images[:18], labels[:18]
-    for slots in (16, 64):
+        images, labels = images[:6], labels[:6]
+    for slots, stop in ((5, "first"), (64, "never")):
         host, device = (
             search(case.attack, network, images, labels, case.threat, slots=slots, stop=stop, path=path)
             for path in ("host", "device")
         )
-        assert difference(device, host) == [], slots
+        assert difference(device, host) == [], (slots, stop)
 
 
 def made(name: str, **options: Any) -> Attack:
@@ -81,38 +76,67 @@ def made(name: str, **options: Any) -> Attack:
 # Long enough for full windows, and in the restarts and targets for slots that are filled again in between.
 LONG = [
     ("pgd", "linf", {"steps": 21}),
-    ("apgd", "linf", {"steps": 30, "loss": "targeted_dlr", "n_targets": 2}),
-    ("apgd", "l2", {"steps": 30}),
-    ("apgd", "l1", {"steps": 30}),
-    ("fab", "linf", {"steps": 12, "n_targets": 2}),
-    ("fab", "l1", {"steps": 12, "n_targets": 2}),
-    ("square", "linf", {"queries": 40}),
-    ("square", "l1", {"queries": 40}),
+    ("apgd", "linf", {"steps": 20, "loss": "targeted_dlr", "n_targets": 2}),
+    ("apgd", "l2", {"steps": 20}),
+    ("apgd", "l1", {"steps": 20}),
+    ("fab", "linf", {"steps": 9, "n_targets": 2}),
+    ("fab", "l1", {"steps": 10, "n_targets": 2}),
+    ("square", "linf", {"queries": 30}),
+    ("square", "l1", {"queries": 15}),
     ("fmn", "l2", {"steps": 30}),
     ("cw", "l2", {"steps": 20, "searches": 3}),
     ("solarize", "unbounded", {"iterations": 20}),
 ]
-RADII = {"linf": (0.02, 0.05, 0.1), "l2": (0.3, 0.6, 1.2), "l1": (2.0, 4.0, 8.0), "unbounded": None}
+RADII = {"linf": (0.02, 0.1), "l2": (0.3, 1.2), "l1": (2.0, 8.0), "unbounded": None}
 
 
-@pytest.mark.parametrize("stop", ["first", "never"])
+def net_for(name: str) -> str:
+    """Return the network that the attack breaks; the smaller one where it does."""
+    return "mnist_cnn" if name in ("square", "cw", "solarize") else "convnet"
+
+
 @pytest.mark.parametrize(("name", "norm", "options"), LONG, ids=lambda value: value if isinstance(value, str) else "")
-def test_long_searches_at_several_radii(
-    name: str, norm: Any, options: dict[str, Any], stop: Any, nets: dict[str, Any]
-) -> None:
-    network, images, labels = nets["mnist_cnn"]
+def test_long_searches_at_several_radii(name: str, norm: Any, options: dict[str, Any], nets: dict[str, Any]) -> None:
+    network, images, labels = nets[net_for(name)]
     threat = ThreatModel(norm=norm, eps=RADII[norm])
-    host = search(made(name, **options), network, images, labels, threat, slots=16, stop=stop)
-    assert host.moved.any()
-    for slots in (7, 64):
-        device = search(made(name, **options), network, images, labels, threat, slots=slots, stop=stop, path="device")
-        assert difference(device, host) == [], slots
+    for slots, stop in ((7, "first"), (16, "never")):
+        host, device = (
+            search(made(name, **options), network, images, labels, threat, slots=slots, stop=stop, path=path)
+            for path in ("host", "device")
+        )
+        assert host.moved.any()
+        assert difference(device, host) == [], (slots, stop)
 
 
-@pytest.mark.parametrize("method", sorted(registry.ATTACKS))
-def test_every_native_attack_has_a_case(method: str, tried: dict[str, Any]) -> None:
-    attack = registry.lookup(registry.ATTACKS, "attack.method", method)
-    assert method in tried or issubclass(attack, WholeBatch)
+def test_numbers_that_are_not_finite_are_reported_alike(nets: dict[str, Any]) -> None:
+    """A third of all points, by their bits, get logits of NaN, and another third a gradient of NaN."""
+    network, images, labels = nets["convnet"]
+    searches = [("pgd", "linf", {"steps": 12}), ("fab", "l2", {"steps": 4, "n_targets": 2}), ("cw", "l2", {"steps": 5})]
+    for name, norm, options in searches:
+        threat = ThreatModel(norm=norm, eps=1e-3 if norm == "linf" else 0.02)
+        for stop in ("first", "never"):
+            host, device = (
+                search(made(name, **options), Brittle(network), images, labels, threat, stop=stop, path=path)
+                for path in ("host", "device")
+            )
+            assert host.nonfinite.any()
+            assert difference(device, host) == [], name
+
+
+def third(images: Tensor) -> Tensor:
+    """Return 0, 1 or 2 [n], by the bits of the sum of each image."""
+    return (images.detach().flatten(1).double().sum(1) * 99_991).floor() % 3
+
+
+class Brittle(nn.Module):
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        spoilt = images + (images * 0).abs().sqrt() * (third(images) == 1)[:, None, None, None]  # 0, with slope NaN
+        logits = self.network(spoilt)
+        return logits.masked_fill((third(images) == 2)[:, None], torch.nan)
 
 
 class Denying(nn.Module):
@@ -126,8 +150,7 @@ class Denying(nn.Module):
         logits = self.network(images)
         nearest = torch.cdist(images.flatten(1).double(), self.images.flatten(1).double()).argmin(1)
         right = nn.functional.one_hot(self.labels[nearest], 10) * 100.0
-        denies = (images.flatten(1).double().sum(1) * 99_991).floor() % 3 > 0
-        return torch.where(denies[:, None], right, logits)
+        return torch.where(third(images)[:, None] > 0, right, logits)
 
 
 @pytest.mark.parametrize("stop", ["first", "never"])
@@ -135,8 +158,8 @@ class Denying(nn.Module):
 def test_refuted_claims_lead_both_paths_on_alike(
     name: str, norm: Any, options: dict[str, Any], stop: Any, nets: dict[str, Any]
 ) -> None:
-    """Two in three adversarials are denied, by their own bits: the search has to go on as if nothing had been."""
-    network, images, labels = nets["mnist_cnn"]
+    """Two in three adversarials are denied: the search has to go on as if nothing had been."""
+    network, images, labels = nets[net_for(name)]
     images, labels = images[1:9], labels[1:9]
     attack = made(name, **options)
     threat = ThreatModel(norm=norm, eps=RADII[norm] and RADII[norm][-1])
