@@ -3,9 +3,11 @@
 import sys
 from collections.abc import Sequence
 
+import pyarrow as pa
+
 from robusteval.config import Config
 from robusteval.datasets.base import Dataset
-from robusteval.evidence import derive, failures, gaps, lock, samples, times
+from robusteval.evidence import derive, failures, gaps, lock, times
 from robusteval.evidence.folder import RunFolder, write_json
 from robusteval.report.console import show
 from robusteval.report.examples import examples
@@ -24,8 +26,8 @@ def finish(config: Config, run: RunFolder, dataset: Dataset | None) -> None:
 
     For the holder of a lock. Raises RobustevalError where a shard is missing.
     """
-    table = samples.assemble(run)
-    conclude(run, [] if dataset is None else examples(run, table, dataset, config.attack))
+    table = derive.write_samples(run)
+    conclude(run, table, [] if dataset is None else examples(run, table, dataset, config.attack))
     push(config.logger, run.path)
     show(run.results(), run.path)
 
@@ -51,9 +53,8 @@ def finish_together(config: Config, run: RunFolder, dataset: Dataset) -> None:
         print(f"robusteval: {run.path}: all shards are done, and another task derives the results", file=sys.stderr)
 
 
-def conclude(run: RunFolder, shown: Sequence[Example]) -> None:
-    """Write samples, figures with these examples, and at last results.json; what failed before is forgotten."""
-    table = derive.write_samples(run)
+def conclude(run: RunFolder, table: pa.Table, shown: Sequence[Example]) -> None:
+    """Draw the figures, with these examples, and at last write results.json; what failed before is forgotten."""
     results = derive.results(run, table)
     passes = results["cost"]["forward_passes"] + results["cost"]["backward_passes"]
     seconds = times.total(run)

@@ -102,14 +102,14 @@ def file_faults(run: RunFolder) -> Iterator[str]:
     if not run.samples_file.is_file():
         yield f"{run.samples_file} is missing"
     elif run.samples_file.read_bytes() != shards.encode(table):
-        yield f"{run.samples_file} does not follow from the shards: {_differing(run, table)}"
+        yield f"{run.samples_file} does not follow from {_source(run)}: {_differing(run, table)}"
     written, derived = run.results(), json.loads(atomic.to_json(derive.results(run, table)))
     for key in sorted((set(written) | set(derived)) - set(_EXCLUDED)):
         if written.get(key) != derived.get(key):
-            yield f"{run.results_file}: '{key}' does not follow from the shards"
+            yield f"{run.results_file}: '{key}' does not follow from {_source(run)}"
     for key, value in derived["cost"].items():
         if written.get("cost", {}).get(key) != value:
-            yield f"{run.results_file}: 'cost.{key}' does not follow from the shards"
+            yield f"{run.results_file}: 'cost.{key}' does not follow from {_source(run)}"
 
 
 def _shard_faults(run: RunFolder) -> Iterator[str]:

@@ -91,13 +91,15 @@ def assemble(run: RunFolder) -> pa.Table:
     parts = parts_of(run)
     disagreement(parts)
     reached = np.stack([_reached(part) for part in parts])
-    first, fell = reached.argmin(0), np.isfinite(reached).any(0)
+    first = reached.argmin(0)
+    fell: np.ndarray = np.isfinite(reached.min(0))
     row = np.arange(len(first))
     point = _point(run.run["plan"]["point"], parts, first, fell) * len(row) + row
     # Columns whose names or types differ between parts would be a bug of another version: Arrow says so.
     everything = pa.concat_tables([part.table for part in parts])
     out = everything.take(pa.array(point))
-    stage = [parts[p].stages[parts[p].table["broken_by"][i].as_py()] if fell[i] else None for i, p in enumerate(first)]
+    breakers = [part.table["broken_by"].to_pylist() for part in parts]
+    stage = [parts[p].stages[breakers[p][i]] if fell[i] else None for i, p in enumerate(first.tolist())]
     breaker = everything["broken_at_eps"].take(pa.array(first * len(row) + row))
     replaced: dict[str, pa.Array | pa.ChunkedArray] = {
         **{name: parts[0].table[name] for name in out.column_names if name in ("id", "label") or name[:6] == "clean_"},

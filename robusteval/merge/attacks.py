@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from robusteval.engine.finish import conclude, derived
 from robusteval.errors import UserError
-from robusteval.evidence import atomic, lock, times, worst
+from robusteval.evidence import atomic, derive, lock, times, worst
 from robusteval.evidence.folder import CLEAN, SCHEMA, RunFolder
 from robusteval.evidence.gaps import gaps, in_words
 from robusteval.merge.fields import other_plan, other_subject
@@ -43,7 +43,7 @@ def merge(runs: Sequence[RunFolder], into: Path | None) -> RunFolder:
     with lock.hold(target.locks, lock.FINAL):
         _write(target, runs, names, facts)
         whole = RunFolder(target.path)
-        conclude(whole, [])
+        conclude(whole, derive.write_samples(whole), [])
         show(whole.results(), whole.path)
     return whole
 

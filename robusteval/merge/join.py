@@ -31,8 +31,8 @@ def same_plan(runs: Sequence[RunFolder]) -> None:
 def join(runs: Sequence[RunFolder], target: RunFolder) -> None:
     """Copy what the target lacks of the runs' evidence into it; all have the same plan. For the holder of its lock.
 
-    What is damaged is left out with a note, and left where it is unless that is the target. Raises UserError, before anything is copied, where
-    two runs hold different bytes for the same unit.
+    What is damaged is left out with a note, and left where it is unless that is the target. Raises UserError, before
+    anything is copied, where two runs hold different bytes for the same unit.
     """
     units = _units(runs, target)
     first = runs[0]
