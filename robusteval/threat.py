@@ -94,6 +94,13 @@ class ThreatModel:
         flat = points.flatten(1)
         return ((flat >= 0) & (flat <= 1)).all(1)
 
+    def within(self, points: Tensor, x: Tensor, lo: Tensor, hi: Tensor) -> Tensor:
+        """Return what ``contains`` does, sooner, by the bounds [n, ...] of ``x``: of Linf they are the whole ball."""
+        between = ((points >= lo) & (points <= hi)).flatten(1).all(1)
+        if self.norm in ("linf", "unbounded"):
+            return between
+        return between & (self.distance(points, x) <= self.radius)
+
     def contains(self, points: Tensor, x: Tensor) -> Tensor:
         """Return whether each point [n] is finite, in the box and in the ball, measured in float64 without slack."""
         return self.in_box(points) & (self.distance(points, x) <= self.radius)
