@@ -75,9 +75,9 @@ def test_too_few_classes_are_refused_in_a_sentence(
 
     (tmp_path / "net.py").write_text(
         "import torch\nfrom torch import nn\n\ndef build():\n    torch.manual_seed(0)\n"
-        f"    return nn.Sequential(nn.Flatten(), nn.Linear(2 * 5 * 7, {classes}))\n"
+        f"    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 5 * 7, {classes}))\n"
     )
-    pixels = np.random.default_rng(0).random((8, 2, 5, 7), dtype=np.float32)
+    pixels = np.random.default_rng(0).random((8, 3, 5, 7), dtype=np.float32)
     np.savez(tmp_path / "images.npz", images=pixels, labels=np.arange(8) % classes)
     assert (
         run([
