@@ -35,6 +35,9 @@ def difference(a: Board, b: Board) -> list[str]:
     return [name for name in one if one[name].tobytes() != other[name].tobytes()]
 
 
+FEW_AND_MANY: list[tuple[int, Any]] = [(5, "first"), (64, "never")]
+
+
 @pytest.fixture(scope="module")
 def nets() -> dict[str, tuple[nn.Module, Tensor, Tensor]]:
     """A random convolutional net and the bundled one, with images and labels, some of them wrong."""
@@ -63,7 +66,7 @@ def test_both_paths_give_the_same_bits(case: Any, nets: dict[str, Any]) -> None:
         pytest.skip("one cascade shows how stages follow one another")
     if survey or len(case.attack.stages(case.norm)) > 1:
         images, labels = images[:6], labels[:6]
-    for slots, stop in ((5, "first"), (64, "never")):
+    for slots, stop in FEW_AND_MANY:
         host, device = (
             search(case.attack, network, images, labels, case.threat, slots=slots, stop=stop, path=path)
             for path in ("host", "device")
@@ -101,7 +104,7 @@ def net_for(name: str) -> str:
 def test_long_searches_at_several_radii(name: str, norm: Any, options: dict[str, Any], nets: dict[str, Any]) -> None:
     network, images, labels = nets[net_for(name)]
     threat = ThreatModel(norm=norm, eps=RADII[norm])
-    for slots, stop in ((7, "first"), (16, "never")):
+    for slots, stop in FEW_AND_MANY:
         host, device = (
             search(made(name, **options), network, images, labels, threat, slots=slots, stop=stop, path=path)
             for path in ("host", "device")
