@@ -31,14 +31,17 @@ def total(values: Tensor) -> Tensor:
     return several.sum(1)[: len(flat)]
 
 
-def project(points: Tensor, x: Tensor, lo: Tensor, hi: Tensor, eps: Tensor, norm: str) -> Tensor:
+def project(
+    points: Tensor, x: Tensor, lo: Tensor, hi: Tensor, eps: Tensor, norm: str, *, reuse: bool = False
+) -> Tensor:
     """Bring points into the threat model around ``x``: inside in float64 arithmetic, not just nearly.
 
     Linf and unbounded: exact, since lo and hi hold the ball. L2: scaled to the sphere, then clamped to the box, which
-    only shortens. L1: soft threshold (Duchi et al. 2008, https://doi.org/10.1145/1390156.1390191), then clamped.
+    only shortens. L1: soft threshold (Duchi et al. 2008, https://doi.org/10.1145/1390156.1390191), then clamped. With
+    ``reuse`` the memory of ``points`` may serve for the result.
     """
     if norm in ("linf", "unbounded"):
-        return points.clamp(lo, hi)
+        return points.clamp_(lo, hi) if reuse else points.clamp(lo, hi)
     d, radius = points - x, eps * _INWARD
     if norm == "l2":
         d = d * rows((radius / length(d, "l2").clamp(min=1e-30)).clamp(max=1), d)

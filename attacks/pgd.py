@@ -78,7 +78,7 @@ class PGD(Attack):
             loss=lambda logits: losses.evaluate(self.loss, logits, state.y, state.t),
             repeat=self.eot,
         )
-        moved = state.x + rows(state.step, state.x) * steepest(answer.slope, state.norm)
-        state.x = project(moved, state.x0, state.lo, state.hi, state.eps, state.norm)
+        moved = steepest(answer.slope, state.norm).mul_(rows(state.step, state.x)).add_(state.x)
+        state.x = project(moved, state.x0, state.lo, state.hi, state.eps, state.norm, reuse=True)
         state.taken = state.taken + 1
         return state.taken > self.steps  # the last iterate was asked about, and moved for nothing

@@ -3,17 +3,17 @@
 0 done; 1 failed; 2 wrong input, one sentence and nothing lost; 75 interrupted, the same command goes on.
 """
 
-import errno
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 
-from robusteval.errors import Interrupted, RobustevalError, UserError, did_you_mean
+from robusteval.errors import Interrupted, RobustevalError, UserError, did_you_mean, told
 from robusteval.help import HELP
 
 COMMANDS = {
     "list": "robusteval.listing:main",
+    "merge": "robusteval.merge.command:main",
     "push": "robusteval.sinks.push:main",
     "selftest": "robusteval.selftest:main",
     "status": "robusteval.report.status:main",
@@ -24,8 +24,6 @@ COMMANDS = {
 }
 # Hydra's own flags that only show the configuration; it answers them itself.
 _HYDRA = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc", "--resolve", "--package", "-p")
-# What the system says of a path that cannot be used, whoever named it.
-_WRONG_PATH = (errno.EACCES, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EPERM, errno.EROFS)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -37,13 +35,12 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except RobustevalError as error:
-        return _told(error, str(error), error.exit_code)
-    except OSError as error:  # a full disk, a folder that may not be written: nobody is helped by a traceback
-        code = UserError.exit_code if error.errno in _WRONG_PATH else RobustevalError.exit_code
-        return _told(error, f"{error.filename or 'file'}: {error.strerror or error}", code)
-    except MemoryError as error:
-        return _told(error, f"not enough memory ({error}); ask for less", RobustevalError.exit_code)
+    except (RobustevalError, OSError, MemoryError) as error:
+        if os.environ.get("ROBUSTEVAL_DEBUG"):
+            raise
+        sentence, code = told(error)
+        print(f"robusteval: {sentence}", file=sys.stderr)
+        return code
     except SystemExit as left:  # argparse has answered
         return left.code if isinstance(left.code, int) else 0
     except Interrupted as interrupted:
@@ -52,13 +49,6 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("robusteval: interrupted; run the same command to go on", file=sys.stderr)
         return Interrupted.exit_code
-
-
-def _told(error: Exception, sentence: str, code: int) -> int:
-    if os.environ.get("ROBUSTEVAL_DEBUG"):
-        raise error
-    print(f"robusteval: {sentence}", file=sys.stderr)
-    return code
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -90,18 +80,24 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _evaluate(arguments: list[str]) -> int:
+    from robusteval import sharding
     from robusteval.compose import composed
 
     multirun = any(flag in arguments for flag in ("-m", "--multirun"))
     config_dir, overrides = _split(arguments)
-    if multirun:
+    spread = sharding.spread(overrides)
+    if multirun or spread is not None:
         from robusteval.sweep import multirun as run_sweep
 
-        return run_sweep(overrides, config_dir)
+        return run_sweep(overrides if spread is None else spread, config_dir)
     for override in overrides:
         if override.lstrip("+").startswith(("hydra.", "hydra/")) and "hydra.searchpath" not in override:
             raise UserError(f"{override}: Hydra's own options act on sweeps; add -m, or leave it out")
     mapping = composed(overrides, config_dir)
+    if (asked := sharding.of_files(mapping)) is not None:
+        from robusteval.sweep import multirun as run_sweep
+
+        return run_sweep([*overrides, asked], config_dir)
     from robusteval.config import build  # only now: it imports torch, and what was misspelt has been told
 
     config = build(mapping)

@@ -17,7 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar, Union, 
 from pydantic import TypeAdapter, ValidationError
 
 from robusteval import registry
-from robusteval.attacks.base import Attack
+from robusteval.attacks.base import Attack, WholeBatch
 from robusteval.classifier import Classifier, Preprocessing
 from robusteval.datasets.base import Dataset
 from robusteval.errors import UserError, did_you_mean
@@ -168,6 +168,12 @@ def build(composed: Mapping[str, Any]) -> Config:
             f"threat.eps={list(config.threat.radii)}: attack={config.attack.method} has one number to choose, not a "
             f"way into the ball, so it makes no curve over the "
             f"radius; name one, as in threat.eps={config.threat.radius:g}"
+        )
+    whole = any(isinstance(part, WholeBatch) for _, part in config.attack.stages(config.threat.norm))
+    if whole and config.engine.mode != "exact":
+        raise UserError(
+            f"engine.mode={config.engine.mode}: attack={config.attack.method} runs as its library does, in float32; "
+            "use engine.mode=exact"
         )
     return config
 

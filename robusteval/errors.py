@@ -4,7 +4,11 @@ The sentence says what was wrong, what came, and what to do. The command line pr
 """
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+# What the system says of a path that cannot be used, whoever named it.
+_WRONG_PATH = (errno.EACCES, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EPERM, errno.EROFS)
 
 
 class RobustevalError(Exception):
@@ -26,6 +30,17 @@ class Interrupted(BaseException):
     """
 
     exit_code = 75
+
+
+def told(error: RobustevalError | OSError | MemoryError) -> tuple[str, int]:
+    """Return in one sentence what went wrong, and the exit code."""
+    if isinstance(error, RobustevalError):
+        return str(error), error.exit_code
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({error}); ask for less", RobustevalError.exit_code
+    # A full disk, a folder that may not be written: nobody is helped by a traceback.
+    code = UserError.exit_code if error.errno in _WRONG_PATH else RobustevalError.exit_code
+    return f"{error.filename or 'file'}: {error.strerror or error}", code
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

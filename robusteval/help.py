@@ -17,6 +17,7 @@ commands
   list [models|datasets|attacks]  what can be named
   summary [DIR]                   one table over the runs in a folder
   status [DIR]                    what is done, missing, running, failed
+  merge RUN ... [--into DIR]      join shards of one plan, or attacks on one model into their worst case
   verify RUN                      check a run's files and re-predict its adversarials
   selftest                        prove the attacks on models whose robustness is known
   tune [KEY=VALUE ...]            measure the fastest form of a model
@@ -31,6 +32,7 @@ keys (all of them: robusteval --cfg job)
   attack.steps=100 and the other options of the attack
   engine.slots=64, engine.stop=never, engine.mode=fast, seed=1
   evidence=auto|all|none, logger=wandb|none, runtime.device=auto, runtime.workers=2, runs.dir=runs, runs.fresh=true
+  runtime.shards=8                                      spread one evaluation over tasks; one alone: runtime.shard=3/8
 
 A run that exists is resumed, a complete one is shown.
 The last line on standard output is the run's folder.

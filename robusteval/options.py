@@ -34,17 +34,47 @@ class Engine:
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """Where an evaluation runs; changes no result. ``threads`` are those of each of the ``workers``."""
+    """Where an evaluation runs; changes no result. ``threads`` are those of each of the ``workers``.
+
+    ``shards`` is over how many tasks the chunks are spread, ``shard`` (such as 3/8) which of them this one is.
+    """
 
     device: str = "auto"
     workers: Annotated[int, Ge(1)] = 1
     threads: Annotated[int, Ge(1)] | None = None
+    shards: Annotated[int, Ge(1)] = 1
+    shard: str | None = None
 
     def __post_init__(self) -> None:
+        if self.shard is not None:
+            number, count = self._numbers(self.shard)
+            if not 1 <= number <= count or self.shards not in (1, count):
+                whole = f" of runtime.shards={self.shards}" if self.shards != 1 else ""
+                raise ValueError(f"shard={self.shard} is no share{whole}; write NUMBER/SHARDS, such as 3/8")
         if self.workers > _MOST_WORKERS:
             raise ValueError(f"workers={self.workers} is too many; use one for each processor, at most {_MOST_WORKERS}")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise ValueError(f"device={self.device} is none of auto, cpu, cuda, cuda:N")
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """Which share of the chunks is computed: (number from 1, of how many); (1, 1) is all of them."""
+        return (1, 1) if self.shard is None else self._numbers(self.shard)
+
+    @property
+    def task(self) -> str:
+        """The name of the task in the run folder, such as 3-of-8; a plain run is 1-of-1."""
+        return "{}-of-{}".format(*self.share)
+
+    def mine(self, chunk: int) -> bool:
+        """Return whether a chunk, numbered from 0, is in this share."""
+        number, count = self.share
+        return chunk % count == number - 1
+
+    @staticmethod
+    def _numbers(shard: str) -> tuple[int, int]:
+        match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", shard)
+        return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,16 +2,19 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from robusteval.compose import COMPLAINTS, composed, sentence, sweep
-from robusteval.errors import RobustevalError, UserError
+from robusteval.errors import RobustevalError, UserError, told
+
+if TYPE_CHECKING:  # it imports torch
+    from robusteval.config import Config
 
 
 def multirun(overrides: Sequence[str], config_dir: str | None) -> int:
@@ -22,13 +25,19 @@ def multirun(overrides: Sequence[str], config_dir: str | None) -> int:
     from robusteval.config import build
 
     combinations = sweep(overrides)
+    anew: dict[str, Config] = {}
     for combination in combinations:
         try:
-            build(composed(combination, config_dir))
+            config = build(composed(combination, config_dir))
         except UserError as error:
             raise UserError(
                 f"{error} (in the evaluation {' '.join(combination)})" if len(combinations) > 1 else str(error)
             ) from error
+        if config.runs.fresh and config.runtime.shard is not None:
+            anew[config.folder_name] = config
+    if anew:
+        _start_anew(anew.values())
+        overrides = [*overrides, "runs.fresh=false"]
     codes: list[int] = []
 
     def task(config: DictConfig) -> int:
@@ -56,6 +65,15 @@ def show(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _start_anew(configs: Iterable["Config"]) -> None:
+    """Set aside, once for all shards, the runs that are to start anew."""
+    from robusteval.engine.runner import start_anew
+    from robusteval.evidence.folder import RunFolder
+
+    for config in configs:
+        start_anew(RunFolder(Path(config.runs.dir) / config.folder_name))
+
+
 def _one(mapping: Any) -> int:
     from robusteval.config import build
     from robusteval.engine.runner import evaluate
@@ -64,12 +82,13 @@ def _one(mapping: Any) -> int:
         from hydra.core.hydra_config import HydraConfig
 
         command = list(HydraConfig.get().overrides.task)
-        print(evaluate(build(mapping), command=command), flush=True)
-    except RobustevalError as error:
+        print(evaluate(build(mapping), command=command, in_sweep=True), flush=True)
+    except (RobustevalError, OSError, MemoryError) as error:
         if os.environ.get("ROBUSTEVAL_DEBUG"):
             raise
-        print(f"robusteval: {error}", file=sys.stderr, flush=True)
-        return error.exit_code
+        sentence, code = told(error)
+        print(f"robusteval: {sentence}", file=sys.stderr, flush=True)
+        return code
     return 0
 
 

@@ -139,7 +139,8 @@ class Passes:
         return query.repeat, query.repeat * gradients
 
     def _ask_once(self, points: Tensor, loss_of: Loss) -> Answer:
-        n, points = len(points), padded(points.detach()).requires_grad_()
+        # The leaf shares the asker's memory where nothing is to be padded: the network only gets copies of it.
+        n, points = len(points), (points if len(points) % QUANTUM == 0 else padded(points)).detach().requires_grad_()
         with torch.enable_grad():
             # A copy, not the leaf itself: a network may work on its input in place.
             logits = self._forward(points.clone())[:n].float()

@@ -68,6 +68,7 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
         "seed": config.seed,
         "stop": config.engine.stop,
         "evidence": config.evidence.keep,
+        "evidence_limit": config.evidence.limit_bytes,
     }
 
 

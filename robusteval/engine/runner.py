@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +16,58 @@ from robusteval.datasets.base import Dataset
 from robusteval.datasets.checks import check
 from robusteval.engine import oracle, plan, probe, selftest
 from robusteval.engine.devices import devices_of
+from robusteval.engine.finish import derived, finish, finish_together
 from robusteval.engine.session import Session, load, opened
 from robusteval.engine.signals import interruptible
 from robusteval.engine.workers import share
 from robusteval.errors import UserError
-from robusteval.evidence import atomic, derive, lock
-from robusteval.evidence.folder import RunFolder, write_json
+from robusteval.evidence import atomic, failures, lock, times
+from robusteval.evidence.folder import RunFolder
 from robusteval.provenance import provenance
 from robusteval.report.console import show
-from robusteval.report.examples import examples
-from robusteval.report.figures import draw
 from robusteval.report.progress import progress
 from robusteval.sinks.options import NoLogger
 from robusteval.sinks.push import prepare, push
 
 
-def evaluate(config: Config, command: Sequence[str]) -> Path:
+def evaluate(config: Config, command: Sequence[str], *, in_sweep: bool = False) -> Path:
     """Evaluate, or finish what a killed process began, or show what is complete; return the run's folder.
 
+    With ``runtime.shard`` only that share of the chunks is computed, and the last share to end finishes the run. An
+    error leaves its sentence in the run folder, which ``in_sweep`` is made for it: nobody may be there to see it.
     Raises UserError before any pass where something is missing or wrong, Interrupted on Ctrl-C and SIGTERM.
     """
-    run = RunFolder(Path(config.runs.dir) / config.folder_name)
-    if run.complete and run.samples_file.is_file() and run.figures.is_dir() and not config.runs.fresh:
+    run, runtime = RunFolder(Path(config.runs.dir) / config.folder_name), config.runtime
+    if runtime.shards > 1 and runtime.shard is None:
+        raise UserError(
+            f"runtime.shards={runtime.shards}: name it on the command line, where it makes a sweep, or one share of it "
+            f"by runtime.shard=1/{runtime.shards}"
+        )
+    if runtime.shard is not None and config.runs.fresh:
+        raise UserError(
+            f"runs.fresh=true with runtime.shard={runtime.shard} would set aside what other shards have done; give it "
+            "with runtime.shards, or move the run's folder away"
+        )
+    if derived(run) and not config.runs.fresh:
         plan.serves(run, config)
         if not isinstance(config.logger, NoLogger) and not run.results()["sinks"]:
             push(config.logger, run.path)  # a run that was interrupted there, or made without
-        show(run.results(), run.path)
+        if runtime.share[0] == 1:  # once for all shards
+            show(run.results(), run.path)
         return run.path
+    with failures.recorded(run, runtime.task, begin=in_sweep):
+        _evaluate(config, run, command)
+    return run.path
+
+
+def start_anew(run: RunFolder) -> None:
+    """Set a run aside, beside the other runs. Raises Held where a living process is at work on it."""
+    if run.path.exists():
+        lock.refuse_held(run.locks)
+        _set_aside(run.path)
+
+
+def _evaluate(config: Config, run: RunFolder, command: Sequence[str]) -> None:
     refuse_missing(config)
     devices = devices_of(config.runtime.device, config.runtime.workers, torch.cuda.device_count())
     atomic.make_folder(Path(config.runs.dir))  # before weights are loaded for nothing
@@ -52,11 +77,15 @@ def evaluate(config: Config, command: Sequence[str]) -> Path:
         for note in (*dataset.notes, *config.attack.notes()):
             print(f"robusteval: {note}", file=sys.stderr)
         _fits(config, classifier)
-        if config.runs.fresh and run.path.exists():
-            lock.refuse_held(run.locks)
-            _set_aside(run.path)
-        with lock.hold(run.locks, "1-of-1"):
-            return _run(config, run, classifier, dataset, devices, command)
+        if config.runs.fresh:
+            start_anew(run)
+        task = config.runtime.task
+        with lock.hold(run.locks, task, against=None if task == lock.PLAIN else [task, lock.PLAIN]):
+            _run(config, run, classifier, dataset, devices, command)
+            if task == lock.PLAIN:
+                finish(config, run, dataset)
+            else:
+                finish_together(config, run, dataset)
 
 
 def refuse_missing(config: Config) -> None:
@@ -78,23 +107,36 @@ def _run(
     dataset: Dataset,
     devices: Sequence[torch.device],
     command: Sequence[str],
-) -> Path:
-    run.sweep_leftovers()
-    begun = time.monotonic()
+) -> None:
+    """Compute what this task's share of the chunks still lacks."""
+    if config.runtime.task == lock.PLAIN:
+        run.sweep_leftovers()  # of shards a living one may be another's
+    begun, mine = time.monotonic(), config.runtime.mine
     with opened(config, classifier, dataset, devices[0], config.runtime.threads) as session:
         check(dataset, classifier, session.first)
         selftest.check_answer(classifier, session.passes, session.first)
         _begin(run, session, command)
-        total = len(dataset) * (1 + len(session.stages))
-        with progress(total, f"{config.model.name}, {config.attack.method}") as advance:
+        with progress(_samples(run, dataset, mine), _label(config)) as advance:
             work = session.work(run, advance)
-            tasks = list(work.pending())
+            tasks = list(work.pending(mine))
             if min(len(devices), len(tasks)) > 1:
                 share(config, run, tasks, devices[: len(tasks)], advance)
             else:
                 for number, done in tasks:
                     work.compute(number, done)
-    return _finish(config, run, dataset, time.monotonic() - begun)
+    times.note(run, config.runtime.task, time.monotonic() - begun)
+
+
+def _samples(run: RunFolder, dataset: Dataset, mine: Callable[[int], bool]) -> int:
+    """Return how many samples the stages of all chunks that are ``mine`` have together."""
+    size = run.run["plan"]["chunk"]
+    chunks = filter(mine, range(run.run["plan"]["chunks"]))
+    return sum(min(size, len(dataset) - number * size) for number in chunks) * len(run.stages)
+
+
+def _label(config: Config) -> str:
+    part = "" if config.runtime.shard is None else f", shard {config.runtime.shard}"
+    return f"{config.model.name}, {config.attack.method}{part}"
 
 
 def _begin(run: RunFolder, session: Session, command: Sequence[str]) -> None:
@@ -115,7 +157,8 @@ def _begin(run: RunFolder, session: Session, command: Sequence[str]) -> None:
     facts["bitwise"] &= selftest.bitwise(searched, first, labels, gradients=gradients)
     facts["provenance"] = provenance(command, session.device)
     atomic.write(run.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config.plain())).encode())
-    atomic.create(run.run_file, atomic.to_json(facts))
+    if not atomic.create(run.run_file, atomic.to_json(facts)):
+        plan.same(run, facts, config)  # another shard was faster, and what it wrote holds
 
 
 def _oracle(session: Session, seen: dict[str, Any], labels: torch.Tensor, *, gradients: bool) -> dict[str, Any]:
@@ -125,23 +168,6 @@ def _oracle(session: Session, seen: dict[str, Any], labels: torch.Tensor, *, gra
         wish = "given"  # nothing could be compared
     choice = oracle.choose(session.passes, session.first, labels, wish, gradients=gradients)
     return {**choice.facts(), "precisions": sorted({stage.precision for stage in session.stages})}
-
-
-def _finish(config: Config, run: RunFolder, dataset: Dataset, seconds: float) -> Path:
-    table = derive.write_samples(run)
-    results = derive.results(run, table)
-    passes = results["cost"]["forward_passes"] + results["cost"]["backward_passes"]
-    results["cost"] |= {
-        "seconds": round(seconds, 3),
-        "passes_per_second": round(passes / seconds, 1) if seconds else None,
-    }
-    results["provenance"] = run.run["provenance"]
-    results["sinks"] = []
-    draw(run.path, results, table, examples(run, table, dataset, config.attack), results.get("survey"))
-    write_json(run.results_file, results)
-    push(config.logger, run.path)
-    show(run.results(), run.path)
-    return run.path
 
 
 def _fits(config: Config, classifier: Classifier) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from robusteval import randomness
 from robusteval.attacks import losses
-from robusteval.attacks.base import Answer, Attack, Query, State, WholeBatch
+from robusteval.attacks.base import Answer, Attack, Job, Query, State, WholeBatch
 from robusteval.engine import device_path, whole
 from robusteval.engine.board import Board
 from robusteval.engine.jobs import Chunk, Point, job_of, outranks
@@ -99,10 +99,13 @@ class Searcher:
     def _on_host(self, stage: Stage, chunk: Chunk, board: Board, queue: Queue, oracle: Passes, point: Point) -> None:
         attack = stage.attack
         tickets = queue.take(self.slots)
-        state = attack.start(job_of(stage, chunk, queue, tickets, self.seed)) if tickets else State()
+        if not tickets:
+            return
+        job = job_of(stage, chunk, queue, tickets, self.seed)
+        state, slots = attack.start(job), _slots(job)
         while tickets:
             positions = torch.tensor([queue.position(ticket) for ticket in tickets], device=chunk.images.device)
-            done = self._iterate(stage, state, chunk, board, positions, oracle, point)
+            done = self._iterate(stage, state, slots, board, positions, oracle, point)
             settled = board.broken[positions] & (point == "first_success")
             leaving = (done | settled).nonzero()[:, 0].tolist()
             if not leaving:
@@ -115,15 +118,17 @@ class Searcher:
             self.tick(sum(is_settled[s] or tickets[s].rank + 1 == queue.jobs for s in leaving))
             fresh = queue.take(len(leaving))
             if fresh:
-                state.fill(
-                    torch.tensor(leaving[: len(fresh)], device=chunk.images.device),
-                    attack.start(job_of(stage, chunk, queue, fresh, self.seed)),
-                )
+                job = job_of(stage, chunk, queue, fresh, self.seed)
+                taken = torch.tensor(leaving[: len(fresh)], device=chunk.images.device)
+                state.fill(taken, attack.start(job))
+                slots.fill(taken, _slots(job))
                 for slot, ticket in zip(leaving, fresh, strict=False):
                     tickets[slot] = ticket
             if empty := set(leaving[len(fresh) :]):
                 kept = [slot for slot in range(len(tickets)) if slot not in empty]
-                state.keep(torch.tensor(kept, dtype=torch.long, device=chunk.images.device))
+                remaining = torch.tensor(kept, dtype=torch.long, device=chunk.images.device)
+                state.keep(remaining)
+                slots.keep(remaining)
                 tickets = [tickets[slot] for slot in kept]
 
     def _whole(
@@ -141,7 +146,9 @@ class Searcher:
         board.count(at, forward=proposed.forward, backward=proposed.backward)
         board.outside = proposed.outside
         answer = Answer(logits=self.verifier.logits(proposed.points))
-        self._learn(stage.threat, Query(points=proposed.points), answer, chunk, board, at, point, self.verifier)
+        lo, hi = stage.threat.bounds(x)
+        slots = State(x=x, y=chunk.labels[at], lo=lo, hi=hi)
+        self._learn(stage.threat, Query(points=proposed.points), answer, slots, board, at, point, self.verifier)
         self.tick(len(order))
 
     def _confirm(self, threat: ThreatModel, chunk: Chunk, board: Board) -> None:
@@ -156,13 +163,13 @@ class Searcher:
         board.broken[unseen] = threat.broken(logits, chunk.labels[unseen])
 
     def _iterate(
-        self, stage: Stage, state: State, chunk: Chunk, board: Board, positions: Tensor, oracle: Passes, point: Point
+        self, stage: Stage, state: State, slots: State, board: Board, positions: Tensor, oracle: Passes, point: Point
     ) -> Tensor:
         steps = stage.attack.iterate(state)
         query = next(steps)
         while True:
             answer = oracle.ask(query)
-            self._learn(stage.threat, query, answer, chunk, board, positions, point, oracle)
+            self._learn(stage.threat, query, answer, slots, board, positions, point, oracle)
             if answer.gradient is not None:
                 answer = _finite(answer, board, positions)
             try:
@@ -175,26 +182,26 @@ class Searcher:
         threat: ThreatModel,
         query: Query,
         answer: Answer,
-        chunk: Chunk,
+        slots: State,
         board: Board,
         positions: Tensor,
         point: Point,
         oracle: Passes,
     ) -> None:
         """Count the passes, claim what is broken, and keep each sample's best point."""
-        labels = chunk.labels[positions]
+        labels = slots.y
         forward, backward = oracle.cost(query, answer)
         board.count(positions, forward=forward, backward=backward)
         finite = answer.logits.isfinite().all(1)
         loss = losses.cross_entropy(answer.logits, labels).nan_to_num(nan=torch.inf)
         missed = threat.broken(answer.logits, labels)
         if query.column is not None and board.survey is not None:
-            inside = threat.contains(query.points, chunk.images[positions])
-            board.survey.note(positions, query, answer.logits, labels, chunk.images[positions], missed, inside)
+            inside = threat.within(query.points, slots.x, slots.lo, slots.hi)
+            board.survey.note(positions, query, answer.logits, labels, slots.x, missed, inside)
         if board.distance is not None:
-            chosen = _nearer(threat, query.points, missed, chunk, positions, board.distance[positions])
+            chosen = _nearer(threat, query.points, missed, slots.x, board.distance[positions])
         else:
-            chosen = _better(threat, query.points, missed, loss, chunk, board, positions, point)
+            chosen = _better(threat, query.points, missed, loss, slots, board, positions, point)
         if not len(chosen):
             return
         claims = chosen[missed[chosen]]
@@ -210,13 +217,19 @@ class Searcher:
             if not len(rows):
                 continue
             parameter = None if query.parameter is None else query.parameter[rows]
-            kept = (positions[rows], query.points[rows], logits[rows], loss[rows], parameter)
+            points = query.points if len(rows) == len(query.points) else query.points[rows]
+            kept = (positions[rows], points, logits[rows], loss[rows], parameter)
             if board.distance is None:
                 board.keep(*kept, success=success)
             else:
-                distance = threat.distance(query.points[rows], chunk.images[positions[rows]])
+                distance = threat.distance(points, slots.x[rows])
                 board.keep(*kept, success=distance <= threat.radius, distance=distance)
         board.nonfinite[positions[claims]] |= ~finite[claims]
+
+
+def _slots(job: Job) -> State:
+    """Return what the engine itself remembers of every slot."""
+    return State(x=job.x, y=job.y, lo=job.lo, hi=job.hi)
 
 
 def _better(
@@ -224,26 +237,28 @@ def _better(
     points: Tensor,
     missed: Tensor,
     loss: Tensor,
-    chunk: Chunk,
+    slots: State,
     board: Board,
     positions: Tensor,
     point: Point,
 ) -> Tensor:
     """Return the rows whose points lie inside the threat and are to be kept instead of those that are."""
-    broken = board.broken[positions]
-    better = outranks(missed, broken, loss > board.loss[positions], point)
+    better = outranks(missed, board.broken[positions], loss > board.loss[positions], point)
     rows = better.nonzero()[:, 0]
-    return rows[threat.contains(points[rows], chunk.images[positions[rows]])] if len(rows) else rows
+    if 2 * len(rows) > len(points):  # gathering most rows would cost more than the others' answers
+        return rows[threat.within(points, slots.x, slots.lo, slots.hi)[rows]]
+    if not len(rows):
+        return rows
+    x = slots.x if threat.bounds_decide else slots.x[rows]
+    return rows[threat.within(points[rows], x, slots.lo[rows], slots.hi[rows])]
 
 
-def _nearer(
-    threat: ThreatModel, points: Tensor, missed: Tensor, chunk: Chunk, positions: Tensor, distance: Tensor
-) -> Tensor:
+def _nearer(threat: ThreatModel, points: Tensor, missed: Tensor, x: Tensor, distance: Tensor) -> Tensor:
     """Return the rows whose points are adversarial and nearer than ``distance`` [slots], inside the ball or not."""
     rows = missed.nonzero()[:, 0]
     if not len(rows):
         return rows
-    nearer = threat.distance(points[rows], chunk.images[positions[rows]]) < distance[rows]
+    nearer = threat.distance(points[rows], x[rows]) < distance[rows]
     return rows[nearer & threat.in_box(points[rows])]
 
 

@@ -20,6 +20,7 @@ from robusteval.engine.transfer import to_device
 from robusteval.engine.units import Work
 from robusteval.evidence import images
 from robusteval.evidence.folder import RunFolder
+from robusteval.options import Evidence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +61,14 @@ class Session:
                 stop=config.engine.stop,
                 tick=tick,
             ),
-            keep=images.policy(config.evidence, len(self.dataset), self.first[0].numel() * 4, config.seed),
+            keep=images.policy(self._evidence(run), len(self.dataset), self.first[0].numel() * 4, config.seed),
             device=self.device,
         )
+
+    def _evidence(self, run: RunFolder) -> Evidence:
+        """Return which images the run keeps: what whoever began it asked for, or the files would not fit together."""
+        limit = run.run.get("evidence_limit", self.config.evidence.limit_bytes)  # not in runs of earlier versions
+        return Evidence(keep=run.run["evidence"], limit=str(limit))
 
 
 def load(config: Config) -> tuple[Classifier, Dataset]:

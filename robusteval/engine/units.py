@@ -1,6 +1,6 @@
 """The planned units of work, a stage on a chunk each: computed once, written whole, found again after a kill."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from robusteval.engine.transfer import to_device
 from robusteval.evidence import images as adversarials
 from robusteval.evidence import shards
 from robusteval.evidence.folder import CLEAN, RunFolder
+from robusteval.evidence.gaps import intact
 from robusteval.evidence.images import Keep
 from robusteval.evidence.tables import clean_table, stage_table
 from robusteval.threat import ThreatModel
@@ -34,10 +35,10 @@ class Work:
     keep: Keep
     device: torch.device
 
-    def pending(self) -> Iterator[tuple[int, dict[str, Path]]]:
-        """Yield each chunk that lacks a unit, with the shards it has (stage -> path)."""
+    def pending(self, mine: Callable[[int], bool]) -> Iterator[tuple[int, dict[str, Path]]]:
+        """Yield each chunk that is ``mine`` and lacks a unit, with the shards it has (stage -> path)."""
         there = {stage: self.finished(stage) for stage in self.run.stages}
-        for number in range(self.run.run["plan"]["chunks"]):
+        for number in filter(mine, range(self.run.run["plan"]["chunks"])):
             done = {stage: found[number] for stage, found in there.items() if number in found}
             if len(done) < len(there):
                 yield number, done
@@ -45,20 +46,10 @@ class Work:
                 self.searcher.tick(len(self.positions(number)) * len(self.run.stages))
 
     def finished(self, stage: str) -> dict[int, Path]:
-        """Return the intact shards of a stage by chunk, after setting aside what is damaged.
-
-        A shard whose adversarials are damaged or gone is not intact.
-        """
-        found, faulty = self.run.shards(stage).inspect()
+        """Return the intact shards of a stage by chunk, after setting aside what is damaged."""
+        found, faulty = intact(self.run, stage)
         for path in faulty:
             shards.set_aside(path)
-        for number, path in list(found.items()):
-            kept = adversarials.named_by(path, self.run, stage)
-            if kept is not None and shards.fault(kept) is not None:
-                shards.set_aside(path)
-                if kept.exists():
-                    shards.set_aside(kept)
-                del found[number]
         return found
 
     def compute(self, number: int, done: Mapping[str, Path]) -> None:

@@ -4,11 +4,13 @@ A file is written aside in the same folder, flushed to the disk, then renamed; t
 name survives a power cut. A kill leaves at most a hidden ``.part`` file, which nothing reads.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +21,31 @@ _WRONG_PATH = (errno.EACCES, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOENT, err
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path``, replacing what is there."""
-    aside = _aside(path, data)
-    os.replace(aside, path)
-    _flush_folder(path.parent)
+    """Write ``data`` to ``path``, replacing what is there. Raises RobustevalError where the disk or folder fails."""
+    with _told(path):
+        aside = _aside(path, data)
+        try:
+            os.replace(aside, path)
+        except OSError:
+            _drop(aside)
+            raise
+        _flush_folder(path.parent)
 
 
 def create(path: Path, data: bytes) -> bool:
-    """Write ``data`` to ``path`` unless it exists already; return whether this call made it."""
-    aside = _aside(path, data)
-    try:
-        os.link(aside, path)
-    except FileExistsError:
-        return False
-    finally:
-        aside.unlink()
-    _flush_folder(path.parent)
+    """Write ``data`` to ``path`` unless it exists already; return whether this call made it.
+
+    Of several processes that call this at once exactly one makes it. Raises RobustevalError as ``write`` does.
+    """
+    with _told(path):
+        aside = _aside(path, data)
+        try:
+            os.link(aside, path)
+        except FileExistsError:
+            return False
+        finally:
+            _drop(aside)
+        _flush_folder(path.parent)
     return True
 
 
@@ -61,19 +72,32 @@ def sha256(data: bytes) -> str:
 
 def _aside(path: Path, data: bytes) -> Path:
     aside = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.part"
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with aside.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-    except OSError as error:
+    except OSError:
+        _drop(aside)
+        raise
+    return aside
+
+
+def _drop(aside: Path) -> None:
+    with contextlib.suppress(OSError):  # nobody reads it, and why it is to go matters more
         aside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
         raise RobustevalError(
             f"{path} could not be written ({error.strerror}); mend that and run the same command to go on, nothing "
             "finished is lost"
         ) from error
-    return aside
 
 
 def _flush_folder(folder: Path) -> None:

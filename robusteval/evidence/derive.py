@@ -5,14 +5,19 @@ from typing import Any
 import pyarrow as pa
 
 from robusteval.checks.evidence import checks, exhaustive
-from robusteval.evidence import atomic, samples, shards
+from robusteval.evidence import atomic, samples, shards, worst
 from robusteval.evidence.folder import SCHEMA, RunFolder
 from robusteval.metrics.summary import summarise
 
 
+def table_of(run: RunFolder) -> pa.Table:
+    """Return the table of samples: from the shards, or of a merge from its parts."""
+    return worst.assemble(run) if worst.is_merge(run) else samples.assemble(run)
+
+
 def write_samples(run: RunFolder) -> pa.Table:
-    """Derive samples.parquet from the shards, write it and return it."""
-    table = samples.assemble(run)
+    """Derive samples.parquet, write it and return it."""
+    table = table_of(run)
     atomic.write(run.samples_file, shards.encode(table))
     return table
 
@@ -29,7 +34,8 @@ def results(run: RunFolder, table: pa.Table) -> dict[str, Any]:
         eps=facts["threat"]["eps"],
         class_names=names,
     )
-    survey = samples.survey_of(run, exhaustive=exhaustive(run))
+    merged = worst.is_merge(run)
+    survey = None if merged else samples.survey_of(run, exhaustive=exhaustive(run))
     return {
         "schema": SCHEMA,
         "status": "complete",
@@ -45,6 +51,7 @@ def results(run: RunFolder, table: pa.Table) -> dict[str, Any]:
             "forward_passes": int(table["forward_passes"].to_numpy().sum()),
             "backward_passes": int(table["backward_passes"].to_numpy().sum()),
         },
-        "checks": checks(run, table),
+        "checks": worst.checks(run) if merged else checks(run, table),
+        **({"parts": worst.shares(run)} if merged else {}),
         "evidence": {"samples_sha256": atomic.sha256(shards.encode(table)), "kept": facts["evidence"]},
     }

@@ -51,6 +51,14 @@ class RunFolder:
         return self.path / "locks"
 
     @property
+    def errors(self) -> Path:
+        return self.path / "errors"
+
+    @property
+    def seconds(self) -> Path:
+        return self.path / "seconds"
+
+    @property
     def figures(self) -> Path:
         return self.path / "figures"
 

@@ -1,4 +1,4 @@
-"""One process at a time in a run: a lock with a heartbeat, taken over when its holder is gone.
+"""One process at a time in a share of a run: a lock with a heartbeat, taken over when its holder is gone.
 
 The holder is gone when its process is (on this machine, by process id and start time), or when its heartbeat is older
 than a minute. The check and the take-over happen under a short advisory file lock, which the kernel drops with its
@@ -12,7 +12,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,6 +21,15 @@ from robusteval.evidence import atomic
 
 HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
+
+PLAIN = "1-of-1"
+"""The lock of a run that is not spread over shards."""
+FINAL = "final"
+"""The lock of whoever derives the results once every shard is there."""
+
+
+class Held(RobustevalError):
+    """A living process is at work where another wanted to begin."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,26 +66,36 @@ def fresh(path: Path) -> Holder | None:
     return holder if holder is not None and holder.alive(time.time()) else None
 
 
-def refuse_held(folder: Path) -> None:
-    """Raise RobustevalError naming the holder where a living process holds any lock in the folder."""
+def refuse_held(folder: Path, names: Collection[str] | None = None) -> None:
+    """Raise Held naming the holder where a living process holds one of the locks ``names`` (None: any) in a folder."""
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if not path.name.startswith(".") and (holder := fresh(path)) is not None:
-            raise RobustevalError(
+        if path.name.startswith(".") or (names is not None and path.name not in names):
+            continue
+        if (holder := fresh(path)) is not None:
+            raise Held(
                 f"{folder.parent} is being run by {holder}; wait for it, or stop it and run the same command again"
             )
 
 
 @contextlib.contextmanager
-def hold(folder: Path, name: str) -> Iterator[None]:
+def hold(folder: Path, name: str, against: Collection[str] | None = None) -> Iterator[None]:
     """Hold the lock ``folder/name`` while the block runs.
 
-    Raises RobustevalError naming the holder where any lock in the folder is held by a living process.
+    Raises Held naming the holder where one of the locks ``against`` (None: any in the folder) is held by a living
+    process, RobustevalError where the folder cannot be written.
     """
     atomic.make_folder(folder)
     path = folder / name
-    with (folder / ".guard").open("w") as guard:
+    try:
+        guard = (folder / ".guard").open("w")
+    except OSError as error:
+        raise RobustevalError(
+            f"{folder} cannot be written ({error.strerror}); mend that and run the same command to go on, nothing "
+            "finished is lost"
+        ) from error
+    with guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
-        refuse_held(folder)
+        refuse_held(folder, against)
         _beat(path)
     done = threading.Event()
     thread = threading.Thread(target=_keep_beating, args=(path, done), daemon=True)
@@ -86,12 +105,17 @@ def hold(folder: Path, name: str) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a folder that became read-only must not hide why the block ended
+            path.unlink(missing_ok=True)
 
 
 def _keep_beating(path: Path, done: threading.Event) -> None:
     while not done.wait(HEARTBEAT_SECONDS):
-        _beat(path)
+        # A full disk may have room again at the next beat; what it costs is said where evidence is written. A folder
+        # that is gone must not come back with nothing but a lock in it.
+        with contextlib.suppress(RobustevalError, OSError):
+            if path.parent.is_dir():
+                _beat(path)
 
 
 def _beat(path: Path) -> None:

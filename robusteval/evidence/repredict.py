@@ -49,7 +49,7 @@ def repredict(run: RunFolder, device: str) -> Repredicted:
 
     Raises UserError where model or data are not there, or are not those of the run.
     """
-    config = _config(run)
+    config = config_of(run)
     if config.key != run.run["key"]:
         raise UserError(
             f"{run.path / 'config.yaml'} is not the configuration of this run: its key is {config.key}, run.json "
@@ -158,7 +158,8 @@ def _attacked(run: RunFolder) -> dict[tuple[str, int], Path]:
     }
 
 
-def _config(run: RunFolder) -> Config:
+def config_of(run: RunFolder) -> Config:
+    """Return the configuration that a run was begun with. Raises UserError where config.yaml does not hold it."""
     path = run.path / "config.yaml"
     if not path.is_file():
         raise UserError(f"{path} is missing, so model and data are not known; robusteval verify --files needs neither")

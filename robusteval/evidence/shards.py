@@ -4,6 +4,7 @@ A shard is there whole or not at all. Its metadata say which run, stage and chun
 of this is set aside into ``damaged/`` and computed again, never averaged in.
 """
 
+import contextlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from robusteval.errors import RobustevalError
 from robusteval.evidence import atomic
 
 _DIGITS = 12
@@ -81,7 +83,14 @@ def read(path: Path) -> pa.Table:
 
 
 def checksummed(folder: Path, name: str, data: bytes, suffix: str) -> Path:
-    """Write ``data`` as folder/<name>-<sha12><suffix> and return the path."""
+    """Write ``data`` as folder/<name>-<sha12><suffix> and return the path; ``folder`` is RUN/<kind>/<stage>.
+
+    Raises RobustevalError where the disk fails, or where the run folder is gone: made again it would lack its plan.
+    """
+    if not (run := folder.parent.parent).is_dir():
+        raise RobustevalError(
+            f"{run} vanished while it was being written to; bring it back, or run the same command again to start anew"
+        )
     path = folder / f"{name}-{atomic.sha256(data)[:_DIGITS]}{suffix}"
     atomic.write(path, data)
     return path
@@ -94,13 +103,13 @@ def encode(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def set_aside(path: Path) -> Path:
-    """Move a damaged or foreign file into the run's ``damaged`` folder and return where it went."""
+def set_aside(path: Path) -> None:
+    """Move a damaged or foreign file into the run's ``damaged`` folder, unless another process has done so."""
     run = next(parent for parent in path.parents if parent.name in ("shards", "adversarials")).parent
     target = run / "damaged" / path.parent.name / path.name
     target.parent.mkdir(parents=True, exist_ok=True)
-    path.replace(target)
-    return target
+    with contextlib.suppress(FileNotFoundError):
+        path.replace(target)
 
 
 def _write(folder: Path, name: str, table: pa.Table) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from robusteval.errors import RobustevalError, UserError
-from robusteval.evidence import atomic, derive, images, samples, shards
+from robusteval.evidence import atomic, derive, images, shards, worst
 from robusteval.evidence.folder import RunFolder
 from robusteval.evidence.repredict import repredict
 
@@ -36,22 +36,53 @@ def main(argv: Sequence[str]) -> int:
     if faults:
         raise RobustevalError(f"{run.path}: {len(faults)} faults; nothing was predicted again")
     print(
-        f"files: every checksum holds, and samples.parquet and results.json follow from the shards ({_count(run)} "
+        f"files: every checksum holds, and samples.parquet and results.json follow from {_source(run)} ({_count(run)} "
         "files)"
     )
     if given.files:
         return 0
-    again = repredict(run, given.device)
+    if worst.is_merge(run):
+        return _parts(run, given.device)
+    _predict(run, given.device)
+    return 0
+
+
+def _predict(run: RunFolder, device: str) -> None:
+    again = repredict(run, device)
     for line in again.lines():
         print(line)
     if again.faults:
         for fault in again.faults:
             print(f"FAIL {fault}")
         raise RobustevalError(f"{run.path}: {len(again.faults)} verdicts do not hold")
+
+
+def _parts(run: RunFolder, device: str) -> int:
+    """Verify the runs that a merge was made of, where they are still there; what is not there is said."""
+    for part in worst.parts_of(run):
+        if not (part.where / "run.json").is_file():
+            print(f"{part.name}: no run at {part.where} any more, so its adversarials were not predicted again")
+            continue
+        whole = RunFolder.open(part.where)
+        print(f"{part.name}: {whole.path}")
+        faults = list(file_faults(whole))
+        if atomic.sha256(whole.samples_file.read_bytes()) != part.digests["samples.parquet"]:
+            faults.append(f"{whole.samples_file} is not what was merged")
+        for fault in faults:
+            print(f"FAIL {fault}")
+        if faults:
+            raise RobustevalError(f"{whole.path}: {len(faults)} faults; nothing was predicted again")
+        _predict(whole, device)
     return 0
 
 
+def _source(run: RunFolder) -> str:
+    return "the parts" if worst.is_merge(run) else "the shards"
+
+
 def _count(run: RunFolder) -> int:
+    if worst.is_merge(run):
+        return sum(len(part.digests) for part in worst.parts_of(run)) + 2
     return sum(len(run.shards(stage).inspect()[0]) for stage in run.stages) + len(list(images.every(run))) + 2
 
 
@@ -59,26 +90,26 @@ def file_faults(run: RunFolder) -> Iterator[str]:
     """Yield a sentence for every file that is damaged, foreign, missing, or does not follow from the shards."""
     if not run.complete:
         raise UserError(f"{run.path} is not complete; run its command again to finish it, then verify")
-    damaged = list(_shard_faults(run)) + list(_image_faults(run))
+    damaged = list(worst.faults(run) if worst.is_merge(run) else [*_shard_faults(run), *_image_faults(run)])
     yield from damaged
     if damaged:
         return
     try:
-        table = samples.assemble(run)
+        table = derive.table_of(run)
     except RobustevalError as error:
         yield str(error)
         return
     if not run.samples_file.is_file():
         yield f"{run.samples_file} is missing"
     elif run.samples_file.read_bytes() != shards.encode(table):
-        yield f"{run.samples_file} does not follow from the shards: {_differing(run, table)}"
+        yield f"{run.samples_file} does not follow from {_source(run)}: {_differing(run, table)}"
     written, derived = run.results(), json.loads(atomic.to_json(derive.results(run, table)))
     for key in sorted((set(written) | set(derived)) - set(_EXCLUDED)):
         if written.get(key) != derived.get(key):
-            yield f"{run.results_file}: '{key}' does not follow from the shards"
+            yield f"{run.results_file}: '{key}' does not follow from {_source(run)}"
     for key, value in derived["cost"].items():
         if written.get("cost", {}).get(key) != value:
-            yield f"{run.results_file}: 'cost.{key}' does not follow from the shards"
+            yield f"{run.results_file}: 'cost.{key}' does not follow from {_source(run)}"
 
 
 def _shard_faults(run: RunFolder) -> Iterator[str]:

@@ -5,7 +5,12 @@ from typing import Any
 
 NOTHING = "–"  # a number that does not exist, such as the confidence of wrong answers where none is wrong
 
-_POINTS = {"first_success": "first success", "max_loss": "highest loss", "nearest": "nearest"}
+_POINTS = {
+    "first_success": "first success",
+    "max_loss": "highest loss",
+    "nearest": "nearest",
+    "mixed": "each attack's own",
+}
 
 
 def point_in_words(point: str) -> str:

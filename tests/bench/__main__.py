@@ -17,6 +17,8 @@ import nets
 import torch
 from contenders import OURS, PEERS, Budget, Problem, silence
 
+from robusteval.engine.stages import Mode
+
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 TINY = Budget(steps=2, queries=2)
 FULL = Budget(steps=100, queries=5000)
@@ -34,6 +36,7 @@ class Row:
     peer: str
     budget: Budget
     goal: float
+    mode: Mode = "exact"
 
     @property
     def radius(self) -> float:
@@ -59,6 +62,9 @@ def rows() -> Iterator[Row]:
     ):
         for net, eps in (("mnist_cnn_at", "0.3"), ("resnet2b", "2/255")):
             yield Row(key=key, net=net, eps=eps, attack=attack, peer=peer, budget=FULL, goal=goal)
+    for net, eps in (("mnist_cnn_at", "0.3"), ("resnet2b", "2/255")):
+        peer, goal = "pyautoattack", 2.3
+        yield Row(key="fast", net=net, eps=eps, attack="autoattack", peer=peer, budget=FULL, goal=goal, mode="fast")
 
 
 HEAD = (
@@ -82,7 +88,7 @@ def line(row: Row, found: Sequence[measure.Pair]) -> str:
     cells = [
         row.net,
         row.eps,
-        f"{row.attack}, {row.budget.steps} steps",
+        f"{row.attack}, {row.budget.steps} steps{'' if row.mode == 'exact' else ', ' + row.mode}",
         row.peer,
         f"**{measure.middle([pair.ratio for pair in found]):.2f}** ({low:.2f} – {high:.2f}{covers})",
         f"{row.goal:g}",
@@ -135,8 +141,8 @@ def _pairs(row: Row, n: int, count: int, data: Path, *, freeze: bool) -> Iterato
     ours, peer = OURS[row.attack], PEERS[row.peer]
     few = dataclasses.replace(problem, images=problem.images[:16], labels=problem.labels[:16])
     with silence():  # imports, allocations, first calls
-        list(measure.pairs(few, TINY, ours, peer, 1))
-    for number, pair in enumerate(measure.pairs(problem, row.budget, ours, peer, count), 1):
+        list(measure.pairs(few, TINY, ours, peer, 1, row.mode))
+    for number, pair in enumerate(measure.pairs(problem, row.budget, ours, peer, count, row.mode), 1):
         print(
             f"{row.key} {row.net} {row.peer}, pair {number} of {count}: {pair.ours:.2f} s, {pair.theirs:.2f} s, "
             f"{pair.ratio:.2f} times; engine / passes {pair.ours / pair.pure:.2f}",

@@ -3,16 +3,21 @@
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from contenders import Budget, Ours, Peer, Problem, silence
 from torch import Tensor
 
+from robusteval.attacks.base import Attack
+from robusteval.engine import oracle
+from robusteval.engine.board import Board
 from robusteval.engine.devices import slots_for
-from robusteval.engine.direct import search
 from robusteval.engine.passes import Passes, frozen
+from robusteval.engine.search import Chunk, Searcher
+from robusteval.engine.stages import Mode, Precision, stages_of
 from robusteval.engine.whole import brought_inside
 from robusteval.threat import ThreatModel
 
@@ -38,13 +43,69 @@ class Pair:
         return self.theirs / self.ours
 
 
-def pairs(problem: Problem, budget: Budget, ours: Ours, peer: Peer, count: int) -> Iterator[Pair]:
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """Our side as an evaluation sets it up: the search's copies of the network in their forms, and the slots."""
+
+    problem: Problem
+    oracles: Mapping[Precision, Passes]
+    slots: int
+
+    @classmethod
+    def of(cls, problem: Problem, mode: Mode) -> "Engine":
+        slots = slots_for(torch.device("cpu"), problem.images.shape[-1])
+        with frozen(problem.network):
+            given = Passes(module=problem.network, batch=slots)
+            choice = oracle.choose(given, problem.images[:32], problem.labels[:32], "rule", gradients=True)
+            precision: Precision = "float32" if mode == "exact" else "bfloat16"
+            copied = oracle.build(problem.network, choice.form, precision)
+        return cls(problem=problem, oracles={precision: Passes(module=copied, batch=slots)}, slots=slots)
+
+    def run(self, attack: Attack, threat: ThreatModel, mode: Mode, seed: int) -> Board:
+        """Return what came of all stages, each on the images that still stand."""
+        x, y = self.problem.images, self.problem.labels
+        with frozen(self.problem.network):
+            verifier = Passes(module=self.problem.network, batch=self.slots)
+            searcher = Searcher(
+                oracles=self.oracles, verifier=verifier, seed=seed, slots=self.slots, stop="first", tick=lambda _: None
+            )
+            logits = verifier.logits(x)
+            chunk = Chunk(images=x, labels=y, logits=logits, ids=np.arange(len(x)))
+            first, *others = stages_of(attack, threat, mode)
+            board = searcher.run(first, chunk, range(len(x)))
+            for stage in others:
+                standing = (~board.broken).nonzero()[:, 0].tolist()
+                board.absorb(searcher.run(stage, chunk, standing), standing)
+        return board
+
+    def pure_time(self, forward: int, backward: int, rounds: int = 7) -> float:
+        """Return the seconds of so many passes in full batches of the slots, and of nothing else.
+
+        Every backward pass goes with a forward one. The medians of ``rounds`` batches of either kind are multiplied up.
+        """
+        x, y = self.problem.images, self.problem.labels
+        batch, labels = (
+            rows.repeat(-(-self.slots // len(rows)), *[1] * (rows.ndim - 1))[: self.slots] for rows in (x, y)
+        )
+        (passes,) = self.oracles.values()
+
+        def both() -> None:
+            points = batch.clone().requires_grad_()
+            loss = torch.nn.functional.cross_entropy(passes.module(points), labels, reduction="sum")
+            torch.autograd.grad(loss, points)
+
+        with frozen(self.problem.network):
+            alone, with_gradient = _median_time(lambda: passes.logits(batch), rounds), _median_time(both, rounds)
+        return (alone * (forward - backward) + with_gradient * backward) / self.slots
+
+
+def pairs(problem: Problem, budget: Budget, ours: Ours, peer: Peer, count: int, mode: Mode) -> Iterator[Pair]:
     """Yield ``count`` pairs, seed 0, 1, ...: ours, theirs, ours, theirs."""
     threat = ThreatModel(norm="linf", eps=problem.eps)
-    slots = slots_for(torch.device("cpu"), problem.images.shape[-1])
+    engine = Engine.of(problem, mode)
     for seed in range(count):
         begun = time.perf_counter()
-        board = search(ours(budget), problem.network, problem.images, problem.labels, threat, seed=seed, slots=slots)
+        board = engine.run(ours(budget), threat, mode, seed)
         between = time.perf_counter()
         with silence():
             points = peer(problem, budget, seed)
@@ -53,33 +114,12 @@ def pairs(problem: Problem, budget: Budget, ours: Ours, peer: Peer, count: int) 
         yield Pair(
             ours=between - begun,
             theirs=ended - between,
-            pure=pure_time(problem, slots, forward, backward),
+            pure=engine.pure_time(forward, backward),
             broken=board.broken,
             broken_theirs=_broken(problem, threat, points),
             forward=forward,
             backward=backward,
         )
-
-
-def pure_time(problem: Problem, slots: int, forward: int, backward: int, rounds: int = 7) -> float:
-    """Return the seconds of so many forward and backward passes in full batches of ``slots``, and nothing else.
-
-    Every backward pass goes with a forward one. The medians of ``rounds`` batches of either kind are multiplied up.
-    """
-    batch = problem.images.repeat(-(-slots // len(problem.images)), 1, 1, 1)[:slots]
-    labels = problem.labels.repeat(-(-slots // len(problem.labels)))[:slots]
-
-    def forwards() -> None:
-        Passes(module=problem.network, batch=slots).logits(batch)
-
-    def both() -> None:
-        points = batch.clone().requires_grad_()
-        loss = torch.nn.functional.cross_entropy(problem.network(points), labels, reduction="sum")
-        torch.autograd.grad(loss, points)
-
-    with frozen(problem.network):
-        alone, with_gradient = _median_time(forwards, rounds), _median_time(both, rounds)
-    return (alone * (forward - backward) + with_gradient * backward) / slots
 
 
 def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
@@ -101,7 +141,7 @@ def middle(values: Sequence[float]) -> float:
     return statistics.median(values)
 
 
-def _median_time(run: Callable[[], None], rounds: int) -> float:
+def _median_time(run: Callable[[], object], rounds: int) -> float:
     run()  # to warm up
     times = []
     for _ in range(rounds):

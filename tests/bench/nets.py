@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robusteval.classifier import Preprocessing
+from robusteval.classifier import Normalised, Preprocessing
 from robusteval.datasets.mnist_5k import Mnist5k
 from robusteval.models.bundled import Bundled
 
@@ -24,22 +24,6 @@ class Net:
     module: nn.Module
     images: Tensor
     labels: Tensor
-
-
-class Normalised(nn.Module):
-    """A network behind its own normalisation."""
-
-    mean: Tensor
-    sd: Tensor
-
-    def __init__(self, network: nn.Module, mean: tuple[float, ...], sd: tuple[float, ...]) -> None:
-        super().__init__()
-        self.network = network
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
-        self.register_buffer("sd", torch.tensor(sd).view(1, -1, 1, 1))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.network((images - self.mean) / self.sd)
 
 
 class Plain(nn.Module):
@@ -118,7 +102,7 @@ def _filled(module: nn.Module, path: Path) -> nn.Module:
     """Fill a network with a published state, tensor by tensor in order: its names are others than here."""
     found = torch.load(path, weights_only=True, map_location="cpu")["state_dict"]
     state = found[0] if isinstance(found, list) else found
-    own = {name: value for name, value in module.state_dict().items() if name not in ("mean", "sd")}
+    own = module.state_dict()
     # Of BatchNorm the published files count no batches.
     names = [name for name in own if not name.endswith("num_batches_tracked")]
     values = [value for name, value in state.items() if not name.endswith("num_batches_tracked")]

@@ -78,7 +78,7 @@ def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Configurations that passed every check: nothing is loaded or attacked, only noted here."""
     passed: list[object] = []
 
-    def note(config: object, command: object) -> str:
+    def note(config: object, command: object, **_: object) -> str:
         passed.append(config)
         return "nowhere"
 

@@ -81,6 +81,8 @@ WRONG = {
     "literal": ("bogus", "7", "true", "[a]", "{a: 1}", "''"),
     "numbers": ("abc", "7", "[abc]", "[[1]]", "[nan]", "[1, inf]", "[1, true]", "[1, null]", "{a: 1}"),
     "strings": ("abc", "7", "[1, 2]", "[[a]]", "{a: 1}"),
+    "literals": ("abc", "7", "[bogus]", "[1]", "[[a]]", "[null]", "{a: 1}"),
+    dict: ("abc", "7", "true", "[a]", "''"),
 }
 
 
@@ -103,8 +105,11 @@ def wrong_values(hint: Any) -> Iterator[str]:
             yield from beyond(limit)
     elif origin is Literal:
         yield from WRONG["literal"]
+    elif origin is dict:
+        yield from WRONG[dict]
     elif origin is tuple:
-        yield from WRONG["strings" if arguments[0] is str else "numbers"]
+        words = "literals" if get_origin(arguments[0]) is Literal else "strings" if arguments[0] is str else "numbers"
+        yield from WRONG[words]
         if Ellipsis not in arguments:
             yield from ("[1]", "[1, 1, 1, 1]", "[]")
     else:

@@ -86,7 +86,7 @@ def test_the_exit_code_is_the_largest(
     left = iter(outcomes)
     begun = []
 
-    def evaluate(config: object, command: object) -> Path:
+    def evaluate(config: object, command: object, **_: object) -> Path:
         begun.append(config)
         if (outcome := next(left)) is not None:
             raise outcome
@@ -101,7 +101,7 @@ def test_the_exit_code_is_the_largest(
 def test_an_interruption_ends_all(answer: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = []
 
-    def evaluate(config: object, command: object) -> Path:
+    def evaluate(config: object, command: object, **_: object) -> Path:
         begun.append(config)
         raise Interrupted("SIGINT")
 

@@ -84,6 +84,7 @@ def test_they_are_listed_and_misspelt_names_answered(answer: Callable[..., Any])
         (("attack.version=custom", "attack.attacks=[]"), "attack.attacks"),
         (("attack.version=custom", "attack.attacks=[square,square]"), "name each attack once"),
         (("attack.batch_size=0",), "attack.batch_size=0"),
+        (("engine.mode=fast",), "engine.mode=fast: attack=reference/autoattack runs as its library does"),
         (("threat=unbounded",), "does not search threat.norm=unbounded"),
     ],
 )

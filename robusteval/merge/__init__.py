@@ -1,0 +1,1 @@
+"""Bringing together what was computed apart: shards of one plan, or attacks on one model."""
