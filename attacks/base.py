@@ -213,7 +213,11 @@ class Attack:
         raise NotImplementedError
 
     def iterate(self, state: State) -> Steps:
-        """Run ONE iteration: yield queries, return which slots [slots] (bool) have nothing left to do."""
+        """Run ONE iteration: yield queries, return which slots [slots] (bool) have nothing left to do.
+
+        To be assigned to the state, not changed in place: slots that have ended may be iterated again, from the state
+        before their last iteration, and what comes of it is ignored.
+        """
         raise NotImplementedError
 
 

@@ -29,8 +29,8 @@ from robusteval.engine.transfer import to_device, to_host
 from robusteval.engine.window import Outcome, Window, judge
 from robusteval.threat import ThreatModel
 
-# Iterations between two looks. A slot idles 3.5 iterations on average once its job has ended: 3.5 % of one of 100. A
-# look costs some hundredths of a millisecond, an iteration of a small network about one.
+# Iterations between two looks. A slot idles 3.5 iterations on average once its job has ended, 3.5 % of a job of 100,
+# and the window's notes hold so many images a slot; by then a look is an eighth of what it was. Reasoned, not measured.
 EVERY = 8
 # The window doubles while fewer than this share of the jobs end in it, and is halved where more do: FGSM ends at once.
 _FEW = 1 / 8

@@ -20,15 +20,12 @@ from robusteval.threat import ThreatModel
 ITERATIONS = 3 * EVERY
 NEVER_ASKED = [
     ("pgd", "linf", {"steps": ITERATIONS - 1}),
-    ("pgd", "l2", {"steps": ITERATIONS - 1, "loss": "dlr"}),
     ("apgd", "linf", {"steps": ITERATIONS - 1}),
     ("apgd", "l2", {"steps": ITERATIONS - 1, "loss": "targeted_dlr", "n_targets": 1}),
     ("fab", "linf", {"steps": ITERATIONS, "n_targets": 1}),
-    ("fab", "l2", {"steps": ITERATIONS, "n_targets": 1}),
     ("fab", "l1", {"steps": ITERATIONS, "targeted": False}),
     ("square", "linf", {"queries": ITERATIONS - 1}),
     ("square", "l2", {"queries": ITERATIONS - 1}),
-    ("mifgsm", "linf", {"steps": ITERATIONS - 1}),
     ("solarize", "unbounded", {"iterations": ITERATIONS}),
 ]
 NEAREST = [
