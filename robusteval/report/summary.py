@@ -16,7 +16,6 @@ from robusteval.report.rows import as_csv, as_markdown
 from robusteval.report.runs import asked, begun, find
 from robusteval.report.words import interval, largest, number, percent, threat_in_words
 
-
 _TEXT, _NUMBERS = ("model", "dataset", "attack", "threat"), ("n", "clean", "robust", "95 %", "ECE", "attacked")
 
 
