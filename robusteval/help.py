@@ -15,8 +15,8 @@ examples
 
 commands
   list [models|datasets|attacks]  what can be named
-  summary [DIR]                   one table over the runs in a folder
-  status [DIR]                    what is done, missing, running, failed
+  summary [DIR]                   one table over the runs in a folder (--format table|csv|md)
+  status [DIR]                    what is done, missing, running, failed (the same formats)
   merge RUN ... [--into DIR]      join shards of one plan, or attacks on one model into their worst case
   verify RUN                      check a run's files and re-predict its adversarials
   selftest                        prove the attacks on models whose robustness is known
