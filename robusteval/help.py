@@ -15,9 +15,9 @@ examples
 
 commands
   list [models|datasets|attacks]  what can be named
-  summary [DIR]                   one table over the runs in a folder
-  status [DIR]                    what is done, missing, running, failed
-  merge RUN ... [--into DIR]      join shards of one plan, or attacks on one model into their worst case
+  summary [DIR]                   one table over the runs in a folder (--format table|csv|md)
+  status [DIR]                    what is done, missing, running, failed (the same formats)
+  merge RUN ... [--into DIR]      join shards of one run, or attacks on one model: the worst case
   verify RUN                      check a run's files and re-predict its adversarials
   selftest                        prove the attacks on models whose robustness is known
   tune [KEY=VALUE ...]            measure the fastest form of a model
@@ -31,8 +31,9 @@ keys (all of them: robusteval --cfg job)
   'threat.eps=[0.1,0.2,0.3]'                            robust accuracy over the radius
   attack.steps=100 and the other options of the attack
   engine.slots=64, engine.stop=never, engine.mode=fast, seed=1
-  evidence=auto|all|none, logger=wandb|none, runtime.device=auto, runtime.workers=2, runs.dir=runs, runs.fresh=true
-  runtime.shards=8                                      spread one evaluation over tasks; one alone: runtime.shard=3/8
+  evidence=auto|all|none, logger=wandb|none, runtime.device=auto, runs.dir=runs, runs.fresh=true
+  runtime.workers=2                                     processes on this machine
+  runtime.shards=8, runtime.shard=3/8                   tasks for one evaluation; one of them
 
 A run that exists is resumed, a complete one is shown.
 The last line on standard output is the run's folder.

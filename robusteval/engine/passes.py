@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from robusteval.attacks.base import Answer, Loss, Query
-from robusteval.errors import UserError
+from robusteval.engine.memory import OutOfMemory, ran_out
+from robusteval.errors import RobustevalError, UserError
 
 QUANTUM = 16
 _LEAST = 1e-300  # a probability whose logarithm is still finite
@@ -154,7 +155,7 @@ class Passes:
                     for number, value in enumerate(sums)
                 ]
             except RAISED_BY_NETWORKS as error:
-                raise UserError(failed("backward", error)) from error
+                raise complaint("backward", error) from error
         if any(gradient is None for gradient in gradients):
             raise UserError(NO_GRADIENT)
         rows = [gradient[:n] for gradient in gradients]
@@ -167,7 +168,7 @@ class Passes:
         try:
             return self.module(points)
         except RAISED_BY_NETWORKS as error:
-            raise UserError(failed("forward", error)) from error
+            raise complaint("forward", error) from error
 
 
 def _mean(several: list[Tensor]) -> Tensor:
@@ -190,10 +191,20 @@ def _mean_logits(several: list[Tensor]) -> Tensor:
     return mean.masked_fill(unusable[:, None], torch.nan)
 
 
+def physical(slots: int) -> int:
+    """Return the physical batch for so many slots: the next multiple of 16."""
+    return -(-slots // QUANTUM) * QUANTUM
+
+
+def complaint(direction: str, error: BaseException) -> RobustevalError:
+    """Return the error to raise instead of what the network raised: memory ran out, or the network is wrong."""
+    if ran_out(error):
+        return OutOfMemory(f"the device has not enough memory for a {direction} pass; set engine.slots to fewer")
+    return UserError(failed(direction, error))
+
+
 def failed(direction: str, error: BaseException) -> str:
     """Return one sentence: what the network raised, and where."""
-    if isinstance(error, torch.OutOfMemoryError):
-        return f"the device has not enough memory for a {direction} pass; set engine.slots to fewer, such as {QUANTUM}"
     frame = traceback.extract_tb(error.__traceback__)[-1]
     reason = (str(error).strip().splitlines() or [""])[0][:200]
     return (

@@ -77,11 +77,12 @@ def _gradients(
     top = logits.nan_to_num(-torch.inf).topk(2, 1).indices
     other = torch.where(top[:, 0] == labels, top[:, 1], top[:, 0])
 
-    def lead(z: Tensor) -> Tensor:
-        return (z.gather(1, other[:, None]) - z.gather(1, labels[:, None]))[:, 0]
+    def lead(z: Tensor, rows: slice = slice(None)) -> Tensor:
+        return (z.gather(1, other[rows, None]) - z.gather(1, labels[rows, None]))[:, 0]
 
     points = images.clamp(_FARTHEST, 1 - _FARTHEST)
-    slope = passes.ask(Query(points=points, loss=lead)).slope
+    parts = [slice(at, at + passes.batch) for at in range(0, len(points), passes.batch)]
+    slope = torch.cat([passes.ask(Query(points=points[p], loss=lambda z, p=p: lead(z, p))).slope for p in parts])
     steep = total(slope.abs().double())
     facts: dict[str, int | None] = {
         "zero_gradients": int((steep == 0).sum()),

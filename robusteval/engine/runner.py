@@ -14,7 +14,8 @@ from robusteval.classifier import Classifier
 from robusteval.config import Config
 from robusteval.datasets.base import Dataset
 from robusteval.datasets.checks import check
-from robusteval.engine import oracle, plan, probe, selftest
+from robusteval.engine import memory, oracle, plan, probe, selftest
+from robusteval.engine.careful import Careful
 from robusteval.engine.devices import devices_of
 from robusteval.engine.finish import derived, finish, finish_together
 from robusteval.engine.session import Session, load, opened
@@ -112,18 +113,19 @@ def _run(
     if config.runtime.task == lock.PLAIN:
         run.sweep_leftovers()  # of shards a living one may be another's
     begun, mine = time.monotonic(), config.runtime.mine
-    with opened(config, classifier, dataset, devices[0], config.runtime.threads) as session:
+    threads, most = config.runtime.threads, memory.remembered(run)
+    with opened(config, classifier, dataset, devices[0], threads, most) as session:
         check(dataset, classifier, session.first)
         selftest.check_answer(classifier, session.passes, session.first)
-        _begin(run, session, command)
+        session = memory.within(lambda slots: _begin(run, session.with_slots(slots), command), session.slots, run)
         with progress(_samples(run, dataset, mine), _label(config)) as advance:
-            work = session.work(run, advance)
-            tasks = list(work.pending(mine))
+            careful = Careful(session, run, advance)
+            tasks = list(careful.work.pending(mine))
             if min(len(devices), len(tasks)) > 1:
                 share(config, run, tasks, devices[: len(tasks)], advance)
             else:
                 for number, done in tasks:
-                    work.compute(number, done)
+                    careful.compute(number, done)
     times.note(run, config.runtime.task, time.monotonic() - begun)
 
 
@@ -139,13 +141,13 @@ def _label(config: Config) -> str:
     return f"{config.model.name}, {config.attack.method}{part}"
 
 
-def _begin(run: RunFolder, session: Session, command: Sequence[str]) -> None:
-    """Create run.json, or compare with what stands there."""
+def _begin(run: RunFolder, session: Session, command: Sequence[str]) -> Session:
+    """Create run.json, or compare with what stands there; return the session."""
     config, passes, first = session.config, session.passes, session.first
     facts = plan.facts_of(config, session.classifier, session.dataset)
     if run.run_file.exists():
         plan.same(run, facts, config)
-        return
+        return session
     labels = torch.from_numpy(session.dataset.labels[: len(first)]).to(session.device)
     gradients = facts["plan"]["gradients"]
     facts["model_facts"] = probe.look(passes, first, labels, gradients=gradients)
@@ -159,6 +161,7 @@ def _begin(run: RunFolder, session: Session, command: Sequence[str]) -> None:
     atomic.write(run.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config.plain())).encode())
     if not atomic.create(run.run_file, atomic.to_json(facts)):
         plan.same(run, facts, config)  # another shard was faster, and what it wrote holds
+    return session
 
 
 def _oracle(session: Session, seen: dict[str, Any], labels: torch.Tensor, *, gradients: bool) -> dict[str, Any]:

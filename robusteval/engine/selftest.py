@@ -6,6 +6,7 @@ from torch import Tensor
 from robusteval.attacks import losses
 from robusteval.attacks.base import Query
 from robusteval.classifier import Classifier
+from robusteval.engine.memory import OutOfMemory, ran_out, too_little
 from robusteval.engine.passes import QUANTUM, RAISED_BY_NETWORKS, Passes, padded
 from robusteval.errors import UserError
 
@@ -19,6 +20,8 @@ def check_answer(classifier: Classifier, passes: Passes, images: Tensor) -> None
         with torch.no_grad():
             answer = passes.module(padded(images[:2]))  # as every pass: no network ever sees a single image
     except RAISED_BY_NETWORKS as error:
+        if ran_out(error):
+            raise OutOfMemory(too_little(QUANTUM)) from error
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"model={classifier.name} fails on images of shape {list(images.shape[1:])} (channels, height, width): "
@@ -42,9 +45,20 @@ def _advice(classifier: Classifier) -> str:
 
 def bitwise(passes: Passes, images: Tensor, labels: Tensor, *, gradients: bool) -> bool:
     """Return whether a row's logits (and gradients) are the same bits in a batch of 16 as in that of the slots."""
-    few, size = images[:QUANTUM], max(passes.batch, 2 * QUANTUM)
-    many = images.repeat(-(-size // len(images)), 1, 1, 1)[:size]
-    y = labels.repeat(-(-size // len(images)))[:size]
+    try:
+        return _same(passes, images, labels, max(passes.batch, 2 * QUANTUM), gradients=gradients)
+    except OutOfMemory:
+        if passes.batch > QUANTUM:
+            raise
+        # No larger batch will be asked on this device: what can differ is a row's place and its neighbours.
+        return _same(passes, images, labels, QUANTUM, gradients=gradients)
+
+
+def _same(passes: Passes, images: Tensor, labels: Tensor, size: int, *, gradients: bool) -> bool:
+    """Compare the first 16 images with themselves at the end of a batch of ``size``, in the opposite order."""
+    few = images[:QUANTUM]
+    many = images.repeat(-(-size // len(images)), 1, 1, 1)[:size].flip(0)
+    y = labels.repeat(-(-size // len(images)))[:size].flip(0)
     small, large = Passes(module=passes.module, batch=QUANTUM), Passes(module=passes.module, batch=size)
 
     def ask(via: Passes, points: Tensor, y: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -53,6 +67,7 @@ def bitwise(passes: Passes, images: Tensor, labels: Tensor, *, gradients: bool) 
         return answer.logits, answer.gradient
 
     (a, g), (b, h) = ask(small, few, labels[: len(few)]), ask(large, many, y)
+    b, h = b.flip(0), None if h is None else h.flip(0)
     return _equal(a, b[: len(few)]) and (g is None or h is None or _equal(g, h[: len(few)]))
 
 

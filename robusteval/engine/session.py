@@ -6,14 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robusteval.classifier import Classifier
 from robusteval.config import Config
 from robusteval.datasets.base import Dataset
 from robusteval.engine import oracle
 from robusteval.engine.devices import path_for, slots_for
-from robusteval.engine.passes import QUANTUM, Chance, Passes, frozen
+from robusteval.engine.memory import OutOfMemory, ran_out
+from robusteval.engine.passes import QUANTUM, Chance, Passes, frozen, physical
 from robusteval.engine.search import Searcher
 from robusteval.engine.stages import Precision, Stage, stages_of
 from robusteval.engine.transfer import to_device
@@ -35,6 +36,10 @@ class Session:
     slots: int
     passes: Passes
     first: Tensor
+
+    def with_slots(self, slots: int) -> "Session":
+        """Return the same session with another number of slots."""
+        return dataclasses.replace(self, slots=slots, passes=dataclasses.replace(self.passes, batch=physical(slots)))
 
     def work(self, run: RunFolder, tick: Callable[[int], None]) -> Work:
         """Return the work of a run that has its run.json; ``tick`` counts samples and may raise to interrupt."""
@@ -79,15 +84,23 @@ def load(config: Config) -> tuple[Classifier, Dataset]:
 
 @contextlib.contextmanager
 def opened(
-    config: Config, classifier: Classifier, dataset: Dataset, device: torch.device, threads: int | None
+    config: Config,
+    classifier: Classifier,
+    dataset: Dataset,
+    device: torch.device,
+    threads: int | None,
+    most: int | None = None,
 ) -> Iterator[Session]:
-    """Yield a session on ``device``, with so many threads of the CPU (None: as torch decides), until the block ends."""
+    """Yield a session on ``device``, with so many threads of the CPU (None: as torch decides), until the block ends.
+
+    It has no more slots than ``most``. Raises OutOfMemory where the device cannot hold the model.
+    """
     if threads is not None:
         torch.set_num_threads(threads)
-    module = classifier.module.to(device)
+    module = _moved(classifier, device)
     with frozen(module):
         first = to_device(dataset.images(range(min(len(dataset), 2 * QUANTUM))), device)
-        slots = min(config.engine.slots or slots_for(device, first.shape[-1]), config.chunk)
+        slots = min(config.engine.slots or slots_for(device, first.shape[-1]), config.chunk, most or config.chunk)
         yield Session(
             config=config,
             classifier=classifier,
@@ -95,6 +108,17 @@ def opened(
             device=device,
             stages=stages_of(config.attack, config.threat, config.engine.mode),
             slots=slots,
-            passes=Passes(module=module, batch=-(-slots // QUANTUM) * QUANTUM),
+            passes=Passes(module=module, batch=physical(slots)),
             first=first,
         )
+
+
+def _moved(classifier: Classifier, device: torch.device) -> nn.Module:
+    try:
+        return classifier.module.to(device)
+    except RuntimeError as error:
+        if not ran_out(error):
+            raise
+        raise OutOfMemory(
+            f"{device} has not enough memory for model={classifier.name}; use another by runtime.device"
+        ) from error

@@ -1,5 +1,6 @@
 """The planned units of work, a stage on a chunk each: computed once, written whole, found again after a kill."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch import Tensor
 from robusteval.datasets.base import Dataset
 from robusteval.engine.board import Board
 from robusteval.engine.jobs import Chunk
+from robusteval.engine.passes import physical
 from robusteval.engine.search import Searcher
 from robusteval.engine.stages import Stage
 from robusteval.engine.transfer import to_device
@@ -34,6 +36,14 @@ class Work:
     searcher: Searcher
     keep: Keep
     device: torch.device
+
+    def with_slots(self, slots: int) -> "Work":
+        """Return the same work with another number of slots, which changes no result."""
+        batch, searcher = physical(slots), self.searcher
+        oracles = {name: dataclasses.replace(passes, batch=batch) for name, passes in searcher.oracles.items()}
+        verifier = dataclasses.replace(searcher.verifier, batch=batch)
+        searcher = dataclasses.replace(searcher, slots=slots, oracles=oracles, verifier=verifier)
+        return dataclasses.replace(self, searcher=searcher)
 
     def pending(self, mine: Callable[[int], bool]) -> Iterator[tuple[int, dict[str, Path]]]:
         """Yield each chunk that is ``mine`` and lacks a unit, with the shards it has (stage -> path)."""

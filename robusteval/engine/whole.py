@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from robusteval.attacks.base import WholeBatch, rows
+from robusteval.engine.memory import ran_out
 from robusteval.engine.passes import NO_GRADIENT, RAISED_BY_NETWORKS, failed, padded
 from robusteval.errors import UserError
 from robusteval.threat import ThreatModel
@@ -54,7 +55,7 @@ class Counted(nn.Module):
         try:
             logits = self.network(padded(points.float()))[: len(points)].float()
         except RAISED_BY_NETWORKS as error:
-            raise UserError(failed("forward", error)) from error
+            raise _complaint(error) from error
         self.forward_rows += len(points)
         if wanted:
             if not logits.requires_grad:
@@ -86,6 +87,8 @@ def propose(
         try:
             points = attack.run(counted, x.clone(), y.clone(), norm=threat.norm, eps=threat.radius, seed=seed)
         except RAISED_BY_NETWORKS as error:
+            if ran_out(error):
+                raise _complaint(error) from error
             line = (str(error).strip().splitlines() or [""])[0][:200]
             raise UserError(
                 f"attack={attack.label()} raised {type(error).__name__}: {line}; the attack is {attack.library()}'s, "
@@ -128,6 +131,16 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         finally:
             random.setstate(plain)
             np.random.set_state(arrays)
+
+
+def _complaint(error: BaseException) -> UserError:
+    """Return the error to raise instead of the network's. Slots do not help here: these attacks take whole chunks."""
+    if ran_out(error):
+        return UserError(
+            "the device has not enough memory for a whole chunk, which attacks of other libraries take at once; set "
+            "engine.chunk to fewer images"
+        )
+    return UserError(failed("forward", error))
 
 
 def _shared(total: int, x: Tensor) -> Tensor:

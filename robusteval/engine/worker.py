@@ -20,6 +20,8 @@ import torch
 
 from robusteval.config import build
 from robusteval.engine import plan
+from robusteval.engine.careful import Careful
+from robusteval.engine.memory import remembered
 from robusteval.engine.session import load, opened
 from robusteval.errors import RobustevalError, UserError
 from robusteval.evidence.folder import RunFolder
@@ -66,8 +68,8 @@ def _serve(parent: Connection, plain: Mapping[str, Any], run: RunFolder, device:
             parent.send(n)
 
     # One thread: workers share the processors among themselves, and threads of several would wait for each other.
-    with opened(config, classifier, dataset, device, config.runtime.threads or 1) as session:
-        work = session.work(run, tick)
+    with opened(config, classifier, dataset, device, config.runtime.threads or 1, remembered(run)) as session:
+        work = Careful(session, run, tick)
         while True:
             parent.send("ready")
             number, done = parent.recv()

@@ -22,7 +22,7 @@ _WRONG_PATH = (errno.EACCES, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOENT, err
 
 def write(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path``, replacing what is there. Raises RobustevalError where the disk or folder fails."""
-    with _told(path):
+    with guarded(path):
         aside = _aside(path, data)
         try:
             os.replace(aside, path)
@@ -37,7 +37,7 @@ def create(path: Path, data: bytes) -> bool:
 
     Of several processes that call this at once exactly one makes it. Raises RobustevalError as ``write`` does.
     """
-    with _told(path):
+    with guarded(path):
         aside = _aside(path, data)
         try:
             os.link(aside, path)
@@ -58,6 +58,15 @@ def make_folder(path: Path) -> None:
         raise kind(
             f"the folder {path} cannot be made ({error.strerror}); mend that, or name another place by runs.dir=FOLDER"
         ) from error
+
+
+def refuse_vanished(folder: Path) -> None:
+    """Raise RobustevalError where a run's folder is gone: made again by the next write it would lack its plan."""
+    if not folder.is_dir():
+        raise RobustevalError(
+            f"{folder} vanished while it was being written to; bring it back, or run the same command again to start "
+            "anew"
+        )
 
 
 def to_json(value: Any) -> bytes:
@@ -90,7 +99,8 @@ def _drop(aside: Path) -> None:
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
+def guarded(path: Path) -> Iterator[None]:
+    """Tell in one sentence, as RobustevalError, where the system does not let ``path`` be written in the block."""
     try:
         yield
     except OSError as error:

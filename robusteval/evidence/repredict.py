@@ -13,7 +13,8 @@ from torch import Tensor
 
 from robusteval.attacks import losses
 from robusteval.config import Config, build
-from robusteval.engine.passes import QUANTUM, Chance, Passes, frozen
+from robusteval.engine.memory import remembered
+from robusteval.engine.passes import QUANTUM, Chance, Passes, frozen, physical
 from robusteval.errors import UserError
 from robusteval.evidence import images
 from robusteval.evidence.folder import RunFolder
@@ -70,7 +71,8 @@ def repredict(run: RunFolder, device: str) -> Repredicted:
     found = Repredicted(broken=int(np.count_nonzero(_column(table, "clean_correct") & ~_column(table, "robust"))))
     draws = run.run["draws"]
     chance = Chance(seed=config.seed, unit="verify") if draws > 1 else None
-    passes = Passes(module=module, batch=4 * QUANTUM, draws=draws, chance=chance)
+    batch = min(4 * QUANTUM, physical(remembered(run) or 4 * QUANTUM))
+    passes = Passes(module=module, batch=batch, draws=draws, chance=chance)
     judge = _Judge(config=config, passes=passes, table=table, device=device, found=found)
     size = run.run["plan"]["chunk"]
     attacked = _attacked(run)

@@ -12,7 +12,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from robusteval.errors import RobustevalError
 from robusteval.evidence import atomic
 
 _DIGITS = 12
@@ -85,12 +84,9 @@ def read(path: Path) -> pa.Table:
 def checksummed(folder: Path, name: str, data: bytes, suffix: str) -> Path:
     """Write ``data`` as folder/<name>-<sha12><suffix> and return the path; ``folder`` is RUN/<kind>/<stage>.
 
-    Raises RobustevalError where the disk fails, or where the run folder is gone: made again it would lack its plan.
+    Raises RobustevalError where the disk fails, or where the run folder is gone.
     """
-    if not (run := folder.parent.parent).is_dir():
-        raise RobustevalError(
-            f"{run} vanished while it was being written to; bring it back, or run the same command again to start anew"
-        )
+    atomic.refuse_vanished(folder.parent.parent)
     path = folder / f"{name}-{atomic.sha256(data)[:_DIGITS]}{suffix}"
     atomic.write(path, data)
     return path

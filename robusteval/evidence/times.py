@@ -9,6 +9,7 @@ from robusteval.evidence.folder import RunFolder
 
 def note(run: RunFolder, task: str, seconds: float) -> None:
     """Write down the seconds that one process of a task computed."""
+    atomic.refuse_vanished(run.path)
     put(run, f"{task}-{uuid.uuid4().hex[:8]}", seconds)
 
 

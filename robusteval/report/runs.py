@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import Literal
 
 from robusteval.errors import UserError
-from robusteval.evidence import lock
+from robusteval.evidence import failures, lock
 from robusteval.evidence.folder import RunFolder
 
-State = Literal["done", "running", "failed", "damaged"]
+State = Literal["done", "running", "failed", "interrupted", "incomplete", "damaged"]
+Format = Literal["table", "csv", "md"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a run has come: ``done`` of ``planned`` shards (one for each stage and chunk), and who is at work."""
+    """How far a run has come.
+
+    ``done`` of ``planned`` chunks have all their stages; ``note`` says who is at work, what failed, or what to do.
+    """
 
     folder: Path
     state: State
@@ -30,40 +34,79 @@ def find(directory: Path) -> list[Path]:
 
     Raises UserError where ``directory`` is not a folder.
     """
+    return [path for path in begun(directory) if (path / "run.json").is_file()]
+
+
+def begun(directory: Path) -> list[Path]:
+    """Return the folders that hold a run.json or the error of a run that failed before it had one, sorted.
+
+    Raises UserError where ``directory`` is not a folder.
+    """
     if not directory.is_dir():
         raise UserError(f"{directory} is not a folder; name one that holds runs, or set ROBUSTEVAL_RUNS")
-    if (directory / "run.json").is_file():
+    if _is_run(directory):
         return [directory]
-    return sorted(path.parent for path in directory.glob("*/run.json"))
+    return sorted(path for path in directory.iterdir() if not path.name.startswith(".") and _is_run(path))
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "run.json").is_file() or any(path.glob("errors/*.txt"))
 
 
 def look(folder: Path) -> Progress:
-    """Return how far a run has come. It is done when results.json is there, running while somebody holds a lock.
+    """Return how far a run has come, from its files alone.
 
-    Neither done nor running means failed: it was stopped or killed. Its command, run again, goes on with it.
+    ``done`` when results.json is there, ``running`` while somebody alive holds a lock, ``failed`` where a task left an
+    error, ``interrupted`` where a lock's holder is gone (killed, or the power was cut), otherwise ``incomplete``
+    (stopped, or some shards were not started yet). The run's command, run again, goes on with each of them.
     """
-    run = RunFolder(folder)
+    run, errors = RunFolder(folder), failures.read(RunFolder(folder))
+    failed = "; ".join(f"{task}: {said}" if task != lock.PLAIN else said for task, said in errors.items())
+    if not run.run_file.is_file():
+        return _unplanned(run, failed)
     try:
-        plan = run.run["plan"]
-        planned = len(plan["stages"]) * plan["chunks"]
+        planned = run.run["plan"]["chunks"]
     except (UserError, KeyError) as error:
         return Progress(folder=folder, state="damaged", note=f"run.json cannot be used: {error}")
     if run.complete:
         return Progress(folder=folder, state="done", done=planned, planned=planned)
-    done = len({(path.parent.name, path.name.partition("-")[0]) for path in (folder / "shards").glob("*/*.parquet")})
+    done = _chunks(run)
     locks = sorted(run.locks.glob("[!.]*")) if run.locks.is_dir() else []
-    for path in locks:
+    alive = [f"{path.name}: {holder}" for path in locks if (holder := lock.fresh(path)) is not None]
+    if alive:
+        note = "; ".join([*alive, *([f"failed: {failed}"] if failed else [])])
+        return Progress(folder=folder, state="running", done=done, planned=planned, note=note)
+    if failed:
+        return Progress(folder=folder, state="failed", done=done, planned=planned, note=failed)
+    if locks:
+        note = f"killed ({', '.join(path.name for path in locks)}); run its command again"
+        return Progress(folder=folder, state="interrupted", done=done, planned=planned, note=note)
+    note = "all chunks are there: robusteval merge finishes it" if done == planned else "run its command again"
+    return Progress(folder=folder, state="incomplete", done=done, planned=planned, note=note)
+
+
+def _unplanned(run: RunFolder, failed: str) -> Progress:
+    for path in sorted(run.locks.glob("[!.]*")):
         if (holder := lock.fresh(path)) is not None:
-            return Progress(folder=folder, state="running", done=done, planned=planned, note=str(holder))
-    note = "killed; run its command again" if locks else "stopped; run its command again"
-    return Progress(folder=folder, state="failed", done=done, planned=planned, note=note)
+            return Progress(folder=run.path, state="running", note=f"{path.name}: {holder}")
+    return Progress(folder=run.path, state="failed", note=failed)
 
 
-def directory_of(command: str, description: str, argv: Sequence[str]) -> Path:
-    """Return the folder of runs that a command line names; ROBUSTEVAL_RUNS or ``runs`` where it names none."""
+def _chunks(run: RunFolder) -> int:
+    """Return how many chunks have a shard of every stage, by name alone: reading them all would take long."""
+    there = [
+        {path.name.partition("-")[0] for path in run.shards(stage).folder.glob("*.parquet")} for stage in run.stages
+    ]
+    return len(set.intersection(*there)) if there else 0
+
+
+def asked(command: str, description: str, argv: Sequence[str]) -> tuple[Path, Format]:
+    """Return the folder of runs that a command line names (else ROBUSTEVAL_RUNS or ``runs``), and the format."""
     parser = argparse.ArgumentParser(prog=f"robusteval {command}", description=description)
     default = Path(os.environ.get("ROBUSTEVAL_RUNS") or "runs")
     parser.add_argument(
         "directory", nargs="?", type=Path, default=default, help=f"folder of runs, or a run ({default})"
     )
-    return parser.parse_args(argv).directory
+    parser.add_argument("--format", choices=("table", "csv", "md"), default="table", help="csv has all digits (table)")
+    given = parser.parse_args(argv)
+    return given.directory, given.format

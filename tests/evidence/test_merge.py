@@ -313,6 +313,32 @@ def test_attacks_that_cannot_be_compared_are_refused_by_the_field(
     assert "no share of" in said
 
 
+def test_curves_merge_at_every_radius(tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Two attacks at two radii: an image breaks at the smallest radius at which any of them broke it."""
+    base = [option for option in command if "steps" not in option and "eps" not in option and "dataset.n" not in option]
+    base = [*base, "dataset.n=32", "threat.eps=[0.05,0.15]", f"runs.dir={tmp_path}"]
+    parts = []
+    for attack in (["attack=noise"], ["attack=fgsm"]):
+        assert run([*base, *attack]) == 0
+        parts.append(Path(capsys.readouterr().out.splitlines()[-1]))
+    assert run(["merge", *map(str, parts)]) == 0
+    folder = Path(capsys.readouterr().out.splitlines()[-1])
+    said = results(folder)
+    assert [row["stage"] for row in said["robust"]["by_stage"]] == [
+        "noise@0.05",
+        "fgsm@0.05",
+        "noise@0.15",
+        "fgsm@0.15",
+    ]
+    at = [RunFolder(path).samples()["broken_at_eps"].to_numpy(zero_copy_only=False) for path in (*parts, folder)]
+    assert np.array_equal(np.fmin(at[0], at[1]), at[2], equal_nan=True)
+    correct = RunFolder(folder).samples()["clean_correct"].to_numpy(zero_copy_only=False)
+    for point in said["robust"]["curve"]:
+        assert point["correct"] == int((correct & ~(np.fmin(at[0], at[1]) <= point["eps"])).sum())
+    assert (folder / "figures" / "curve.png").is_file()
+    assert run(["verify", str(folder)]) == 0
+
+
 @pytest.mark.slow
 def test_the_command_as_a_user_runs_it(part: Part, finished: Path) -> None:
     folders = [str(part("one", [0, 1])), str(part("two", [2]))]

@@ -1,5 +1,6 @@
 """Tables over many runs, from their files alone."""
 
+import csv
 import json
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import pytest
 from robusteval.errors import UserError
 from robusteval.evidence import lock
 from robusteval.report import status, summary
-from robusteval.report.runs import find, look
+from robusteval.report.runs import begun, find, look
 
 Maker = Callable[..., dict[str, Any]]
 PLAN = {"n": 500, "chunk": 256, "chunks": 2, "stages": ["clean", "pgd"]}
@@ -42,16 +43,34 @@ def test_states_follow_from_the_files(begin: Callable[..., Path], make_results: 
     gone = {"host": "elsewhere", "pid": 1, "started": "0", "slurm": None, "heartbeat": time.time() - 600}
     (killed / "locks" / "1-of-1").write_text(json.dumps(gone))
     (broken / "run.json").write_text("{")
-    assert (look(done).state, look(done).done, look(done).planned) == ("done", 4, 4)
-    assert (look(stopped).state, look(stopped).done) == ("failed", 3)
-    assert "stopped" in look(stopped).note
-    assert (look(killed).state, look(killed).done) == ("failed", 2)
-    assert "killed" in look(killed).note
+    assert (look(done).state, look(done).done, look(done).planned) == ("done", 2, 2)
+    assert (look(stopped).state, look(stopped).done) == ("incomplete", 1)  # one of its chunks lacks a stage
+    assert "run its command again" in look(stopped).note
+    assert (look(killed).state, look(killed).done) == ("interrupted", 0)
+    assert "killed (1-of-1)" in look(killed).note
+    failed = begin("failed", 3)
+    (failed / "errors").mkdir()
+    (failed / "errors" / "2-of-4.txt").write_text("the network has no weights\n")
+    assert (look(failed).state, look(failed).done) == ("failed", 1)
+    assert look(failed).note == "2-of-4: the network has no weights"
+    with lock.hold(failed / "locks", "3-of-4"):
+        assert look(failed).state == "running"
+        assert look(failed).note.startswith("3-of-4: ")
+        assert look(failed).note.endswith("failed: 2-of-4: the network has no weights")
+    early = broken.parent / "early"  # it failed before it had a plan
+    (early / "errors").mkdir(parents=True)
+    (early / "errors" / "1-of-1.txt").write_text("no images\n")
+    assert (look(early).state, look(early).planned, look(early).note) == ("failed", 0, "no images")
+    assert early not in find(broken.parent)
+    assert early in begun(broken.parent)
+    merged = begin("shards", 4)
+    assert (look(merged).state, look(merged).done) == ("incomplete", 2)
+    assert "robusteval merge" in look(merged).note
     assert look(broken).state == "damaged"
     with lock.hold(running / "locks", "1-of-1"):
-        assert (look(running).state, look(running).done) == ("running", 1)
+        assert (look(running).state, look(running).done) == ("running", 0)
         assert "process" in look(running).note
-    assert look(running).state == "failed"
+    assert look(running).state == "incomplete"
 
 
 def test_status_lists_what_is_missing(
@@ -62,9 +81,9 @@ def test_status_lists_what_is_missing(
     assert status.main([str(tmp_path)]) == 0
     out = capsys.readouterr().out
     (half,) = [line for line in out.splitlines() if line.strip().startswith("half")]
-    assert "failed" in half
-    assert "1 of 4" in half
-    assert out.rstrip().endswith("1 done, 1 failed")
+    assert "incomplete" in half
+    assert "1 of 2 chunks" in half
+    assert out.rstrip().endswith("1 done, 1 incomplete")
     assert status.main([str(tmp_path / "half")]) == 0
     assert "finished" not in capsys.readouterr().out
 
@@ -103,6 +122,32 @@ def test_a_run_at_several_radii_stands_beside_those_at_the_largest(
     order = [next(form for form in ("0.1 … 0.3", "0.2", "0.3", "0.5") if f"linf {form} " in row) for row in rows]
     assert order == ["0.2", "0.1 … 0.3", "0.3", "0.5"]
     assert max(len(row) for row in rows) <= 100
+
+
+def test_csv_has_all_digits_and_markdown_is_a_table(
+    begin: Callable[..., Path], make_results: Maker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = make_results(model={"name": "a|b, c"})
+    begin("whole", 4, results)
+    begin("half", 3)
+    assert summary.main([str(tmp_path), "--format", "csv"]) == 0
+    (row,) = csv.DictReader(capsys.readouterr().out.splitlines())
+    assert row["model"] == "a|b, c"
+    assert float(row["robust_accuracy"]) == results["robust"]["accuracy"]["value"]
+    assert float(row["eps"]) == 8 / 255
+    assert summary.main([str(tmp_path), "--format", "md"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("| --- | --- | --- | --- | ---: |")
+    assert lines[2].startswith("| a\\|b, c | mnist_5k | pgd | linf 8/255 | 240 |")
+    assert len(lines) == 3
+    assert status.main([str(tmp_path), "--format", "csv"]) == 0
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [(row["run"], row["state"], row["done"], row["planned"]) for row in rows] == [
+        ("half", "incomplete", "1", "2"),
+        ("whole", "done", "2", "2"),
+    ]
+    assert status.main([str(tmp_path), "--format", "md"]) == 0
+    assert "| half | incomplete | 1 of 2 chunks |" in capsys.readouterr().out
 
 
 def test_empty_and_absent_folders(
