@@ -9,7 +9,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from robusteval.attacks import losses
-from robusteval.attacks.base import Attack, Job, Query, State, Steps, nearest_classes, rows
+from robusteval.attacks.base import Attack, Job, Query, State, Steps, chosen, nearest_classes, rows
 from robusteval.attacks.geometry import project, project_l1_in_box, sparse_sign, steepest
 from robusteval.attacks.start import noise_of_length
 
@@ -108,23 +108,21 @@ class APGD(Attack):
         )
         loss, slope, first = answer.value, answer.slope, s.taken == 0
         better = loss > s.highest
-        s.best = torch.where(rows(better, s.x), s.x, s.best)
-        s.uphill = torch.where(rows(better, s.x), slope, s.uphill)
+        s.best, s.uphill = chosen(better, s.x, s.best), chosen(better, slope, s.uphill)
         s.highest = torch.where(better, loss, s.highest)
         s.since = s.since + ~first
         look = s.since == s.window
         back = _adapt_sparsity(s, look) if s.norm == "l1" else self._adapt_step(s, look, loss, first)
         s.since = s.since.masked_fill(look, 0)
-        x = torch.where(rows(back, s.x), s.best, s.x)
-        slope = torch.where(rows(back, s.x), s.uphill, slope)
+        x, slope = chosen(back, s.best, s.x), chosen(back, s.uphill, slope)
         s.before, s.x = x, _sparse_step(s, x, slope) if s.norm == "l1" else _step(s, x, slope, first)
         s.taken = s.taken + 1
         phases = self.phases(s.norm)
+        if len(phases) == 1:
+            return s.taken > self.steps
         done = s.taken > torch.tensor([steps for _, steps in phases], device=s.taken.device)[s.phase]
-        if len(phases) > 1:
-            self._next_phase(s, done & (s.phase < len(phases) - 1), phases)
-            done &= s.taken > 0
-        return done
+        self._next_phase(s, done & (s.phase < len(phases) - 1), phases)
+        return done & (s.taken > 0)
 
     def _first_window(self, norm: str, steps: int) -> int:
         return max(int((0.04 if norm == "l1" else 0.22) * steps), 1)
@@ -169,10 +167,10 @@ def _step(s: State, x: Tensor, slope: Tensor, first: Tensor) -> Tensor:
     """Return where one step with momentum leads from ``x``, projected before and after the momentum."""
     # In place where memory is fresh: on a small network the traffic would cost as much as the passes.
     ahead = steepest(slope, s.norm).mul_(rows(s.step, x)).add_(x)
-    ahead = project(ahead, s.x0, s.lo, s.hi, s.eps, s.norm)
+    ahead = project(ahead, s.x0, s.lo, s.hi, s.eps, s.norm, reuse=True)
     weight = rows(torch.where(first, 1.0, _MOMENTUM), x)
     moved = ahead.sub_(x).mul_(weight).add_(x).add_((x - s.before).mul_(1 - weight))
-    return project(moved, s.x0, s.lo, s.hi, s.eps, s.norm)
+    return project(moved, s.x0, s.lo, s.hi, s.eps, s.norm, reuse=True)
 
 
 def _sparse_step(s: State, x: Tensor, slope: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ from typing import ClassVar, Literal, Protocol, Self
 import torch
 from torch import Tensor, nn
 
+from robusteval.attacks.asking import may_ask
+
 Loss = Callable[[Tensor], Tensor]
 
 
@@ -95,8 +97,13 @@ class State(SimpleNamespace):
 
     def fill(self, slots: Tensor, other: Self) -> None:
         """Overwrite the rows ``slots`` by the rows of ``other``."""
+        seen: set[int] = set()
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
+                if value.data_ptr() in seen:  # an update rule may leave the same tensor under two names
+                    value = value.clone()
+                    setattr(self, name, value)
+                seen.add(value.data_ptr())
                 value[slots] = getattr(other, name)
 
     def keep(self, slots: Tensor) -> None:
@@ -206,7 +213,11 @@ class Attack:
         raise NotImplementedError
 
     def iterate(self, state: State) -> Steps:
-        """Run ONE iteration: yield queries, return which slots [slots] (bool) have nothing left to do."""
+        """Run ONE iteration: yield queries, return which slots [slots] (bool) have nothing left to do.
+
+        To be assigned to the state, not changed in place: slots that have ended may be iterated again, from the state
+        before their last iteration, and what comes of it is ignored.
+        """
         raise NotImplementedError
 
 
@@ -233,6 +244,22 @@ class WholeBatch(Attack):
         ``network`` maps images in [0, 1] to float32 logits and is in eval mode. ``seed`` is from 0 to 2^31 - 1.
         """
         raise NotImplementedError
+
+
+def chosen(mask: Tensor, here: Tensor, there: Tensor) -> Tensor:
+    """Return the rows of ``here`` where ``mask`` [slots] holds, else those of ``there``; may be one of the two itself.
+
+    Of most masks few or all rows are set, and to look costs less than to write all.
+    """
+    if may_ask():
+        count = int(mask.sum())
+        if count in (0, len(mask)):
+            return here if count else there
+        if 4 * count < len(mask):
+            at, changed = mask.nonzero()[:, 0], there.clone()
+            changed[at] = here[at]
+            return changed
+    return torch.where(rows(mask, here), here, there)
 
 
 def rows(values: Tensor, like: Tensor) -> Tensor:

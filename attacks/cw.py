@@ -1,5 +1,6 @@
 """The attack of Carlini and Wagner in L2, with binary search over its constant."""
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -87,10 +88,7 @@ class CW(Attack):
         """Move every slot by one step of Adam (Kingma & Ba 2015, https://arxiv.org/abs/1412.6980, algorithm 1)."""
         state.average = _DECAY * state.average + (1 - _DECAY) * gradient
         state.squares = _SQUARES_DECAY * state.squares + (1 - _SQUARES_DECAY) * gradient * gradient
-        first, second = (
-            1 - torch.tensor([decay**step for step in range(self.steps + 1)], device=gradient.device)[state.taken]
-            for decay in (_DECAY, _SQUARES_DECAY)
-        )
+        first, second = (1 - _powers(self.steps, gradient.device)[:, state.taken]).unbind()
         size = (state.squares / rows(second, gradient)).sqrt() + 1e-8
         state.w = state.w - self.learning_rate * (state.average / rows(first, gradient)) / size
 
@@ -113,6 +111,14 @@ class CW(Attack):
         state.reached = state.reached & ~over & ~looks
         state.taken = state.taken.masked_fill(over, 0)
         state.ended = state.ended + over
+
+
+@functools.lru_cache(maxsize=16)
+def _powers(steps: int, device: torch.device) -> Tensor:
+    """Return the decays to the powers 0 to ``steps``, [2, steps + 1]."""
+    return torch.tensor(
+        [[decay**step for step in range(steps + 1)] for decay in (_DECAY, _SQUARES_DECAY)], device=device
+    )
 
 
 def _image(w: Tensor, lo: Tensor, hi: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ import torch
 from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 
-from robusteval.attacks.base import Attack, Job, Query, State, Steps, nearest_classes, rows
+from robusteval.attacks.base import Attack, Job, Query, State, Steps, chosen, nearest_classes, rows
 from robusteval.attacks.geometry import length, total
 from robusteval.attacks.hyperplane import onto_hyperplane
 from robusteval.attacks.start import noise_of_length
@@ -63,6 +63,14 @@ class FAB(Attack):
             taken=torch.zeros_like(job.y),
         )
 
+    def _beyond(self, x: Tensor, slope: Tensor, gap: Tensor, norm: str) -> tuple[Tensor, Tensor]:
+        """Return points [slots, ...] eta times as far from ``x`` as the hyperplane is, and how far that is [slots]."""
+        flat = x.flatten(1)
+        lo, hi = flat.new_zeros(()).expand_as(flat), flat.new_ones(()).expand_as(flat)
+        d = onto_hyperplane(flat, slope.flatten(1), gap, lo, hi, norm)
+        distance = length(d, norm).clamp(min=1e-8)
+        return d.mul_(self.eta).add_(flat).view_as(x), distance
+
     def iterate(self, state: State) -> Steps:
         s = state
         if self.targeted:
@@ -72,17 +80,13 @@ class FAB(Attack):
             answer = yield Query(points=s.x, loss=lambda logits: logits - logits.gather(1, s.y[:, None]))
             lead, slope = _nearest_boundary(answer.value.nan_to_num(0, 0, 0), answer.slope, s.y, s.norm)
         # The same hyperplane as seen from the point and from the image.
-        gaps = torch.cat([lead, lead + total(slope * (s.x0 - s.x))])
-        both = torch.cat([s.x, s.x0]).flatten(1)
-        box = torch.zeros_like(both), torch.ones_like(both)
-        d = onto_hyperplane(both, slope.flatten(1).repeat(2, 1), gaps, *box, s.norm)
-        near, far = length(d, s.norm).clamp(min=1e-8).chunk(2)
+        here, near = self._beyond(s.x, slope, lead, s.norm)
+        there, far = self._beyond(s.x0, slope, lead + total((s.x0 - s.x).mul_(slope)), s.norm)
         weight = rows((near / (near + far)).clamp(max=self.alpha_max), s.x)
-        here, there = (both + self.eta * d).view(2, *s.x.shape)
-        s.x = (here * (1 - weight) + there * weight).clamp(0, 1)
+        s.x = here.mul_(1 - weight).add_(there.mul_(weight)).clamp_(0, 1)
         answer = yield Query(points=s.x)
-        missed = rows(answer.logits.argmax(1) != s.y, s.x)
-        s.x = torch.where(missed, s.x0 + self.beta * (s.x - s.x0), s.x)
+        missed = answer.logits.argmax(1) != s.y
+        s.x = chosen(missed, s.x0 + self.beta * (s.x - s.x0), s.x)
         s.taken = s.taken + 1
         return s.taken >= self.steps
 

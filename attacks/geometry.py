@@ -3,11 +3,13 @@
 import torch
 from torch import Tensor
 
+from robusteval.attacks.asking import may_ask
 from robusteval.attacks.base import rows
 
 # A radius arrives rounded to float32, which may be longer than what the engine measures against.
 _INWARD = 1 - 1e-7
 _SWEEPS = 100  # of a root search that needs about ten
+_BETWEEN_QUESTIONS = 12  # sweeps, where asking is dear: a sweep more costs less than a question, ninety do not
 _TINY = torch.finfo(torch.float32).tiny
 
 
@@ -29,14 +31,17 @@ def total(values: Tensor) -> Tensor:
     return several.sum(1)[: len(flat)]
 
 
-def project(points: Tensor, x: Tensor, lo: Tensor, hi: Tensor, eps: Tensor, norm: str) -> Tensor:
+def project(
+    points: Tensor, x: Tensor, lo: Tensor, hi: Tensor, eps: Tensor, norm: str, *, reuse: bool = False
+) -> Tensor:
     """Bring points into the threat model around ``x``: inside in float64 arithmetic, not just nearly.
 
     Linf and unbounded: exact, since lo and hi hold the ball. L2: scaled to the sphere, then clamped to the box, which
-    only shortens. L1: soft threshold (Duchi et al. 2008, https://doi.org/10.1145/1390156.1390191), then clamped.
+    only shortens. L1: soft threshold (Duchi et al. 2008, https://doi.org/10.1145/1390156.1390191), then clamped. With
+    ``reuse`` the memory of ``points`` may serve for the result.
     """
     if norm in ("linf", "unbounded"):
-        return points.clamp(lo, hi)
+        return points.clamp_(lo, hi) if reuse else points.clamp(lo, hi)
     d, radius = points - x, eps * _INWARD
     if norm == "l2":
         d = d * rows((radius / length(d, "l2").clamp(min=1e-30)).clamp(max=1), d)
@@ -59,7 +64,7 @@ def project_l1_in_box(points: Tensor, x: Tensor, lo: Tensor, hi: Tensor, eps: Te
     size = d.abs().flatten(1)
     t = torch.zeros_like(radius)
     low, high = t, size.amax(1)
-    for _ in range(_SWEEPS):
+    for sweep in range(_SWEEPS):
         rest = size - t[:, None]
         excess = total(rest.clamp(min=0).minimum(room)) - radius
         low, high = torch.where(excess > 0, t, low), torch.where(excess > 0, high, t)
@@ -67,7 +72,7 @@ def project_l1_in_box(points: Tensor, x: Tensor, lo: Tensor, hi: Tensor, eps: Te
         following = torch.where((newton > low) & (newton < high), newton, (low + high) / 2)
         # A row at its end stays there, so that it does not matter how long its neighbours take.
         ended = ((t == 0) & (excess <= 0)) | (excess.abs() <= 1e-7 * radius) | (high - low <= 1e-7 * high)
-        if ended.all():
+        if (may_ask() or sweep % _BETWEEN_QUESTIONS == _BETWEEN_QUESTIONS - 1) and ended.all():
             break
         t = torch.where(ended, t, following)
     kept = d.sign() * (size - t[:, None]).clamp(min=0).minimum(room).view_as(d)
@@ -90,14 +95,20 @@ def _added(x: Tensor, d: Tensor, radius: Tensor, norm: str) -> Tensor:
     Where rounding x + d to the nearest would leave the ball, d is shortened and each value rounded towards x instead.
     """
     near = x + d
-    outside = (length(near.double() - x.double(), norm) > radius).nonzero()[:, 0]
+    beyond = length(near.double() - x.double(), norm) > radius
+    if not may_ask():
+        return torch.where(rows(beyond, near), _rounded_inward(x, d, radius, norm), near)
+    outside = beyond.nonzero()[:, 0]
     if len(outside):
-        x, d, radius = x[outside].double(), d[outside].double(), radius[outside]
-        d = d * rows((radius * (1 - 1e-12) / length(d, norm).clamp(min=1e-30)).clamp(max=1), d)
-        inward = (x + d).float()
-        inward = torch.where((inward.double() - x).abs() > d.abs(), inward.nextafter(x.float()), inward)
-        near[outside] = inward
+        near[outside] = _rounded_inward(x[outside], d[outside], radius[outside], norm)
     return near
+
+
+def _rounded_inward(x: Tensor, d: Tensor, radius: Tensor, norm: str) -> Tensor:
+    x, d = x.double(), d.double()
+    d = d * rows((radius * (1 - 1e-12) / length(d, norm).clamp(min=1e-30)).clamp(max=1), d)
+    inward = (x + d).float()
+    return torch.where((inward.double() - x).abs() > d.abs(), inward.nextafter(x.float()), inward)
 
 
 def _onto_l1(d: Tensor, radius: Tensor) -> Tensor:

@@ -3,9 +3,11 @@
 import torch
 from torch import Tensor
 
+from robusteval.attacks.asking import may_ask
 from robusteval.attacks.geometry import total
 
 _SWEEPS = 50  # of a Newton's method that needs about ten
+_CACHED = 65536  # numbers of each tensor that are worked on at a time
 
 
 def onto_hyperplane(x: Tensor, w: Tensor, gap: Tensor, lo: Tensor, hi: Tensor, norm: str) -> Tensor:
@@ -16,11 +18,20 @@ def onto_hyperplane(x: Tensor, w: Tensor, gap: Tensor, lo: Tensor, hi: Tensor, n
     |gap|. Linf: all sizes equal some r where there is room. L2: in proportion to |w|, m |w|. L1: the entries of largest
     |w| first, each by all its room (Croce & Hein 2020, https://arxiv.org/abs/1907.02044, section 3).
     """
-    w = torch.where(gap < 0, -1.0, 1.0)[:, None] * w
+    if may_ask():  # a few rows at a time stay in the processor's cache, and need the sweeps of their own worst row only
+        size = max(_CACHED // x.shape[1], 2)
+        parts = zip(*(tensor.split(size) for tensor in (x, w, gap, lo, hi)), strict=True)
+        return torch.cat([_onto(*part, norm) for part in parts])
+    return _onto(x, w, gap, lo, hi, norm)
+
+
+def _onto(x: Tensor, w: Tensor, gap: Tensor, lo: Tensor, hi: Tensor, norm: str) -> Tensor:
+    way = w.sign().mul_(torch.where(gap < 0, -1.0, 1.0)[:, None])
     gain = w.abs()
-    room = torch.where(w > 0, x - lo, hi - x)
+    # x - lo where the way is up, hi - x where it is down: the larger one of the two with the sign of the way.
+    room = torch.maximum((x - lo).mul_(way), (x - hi).mul_(way))
     size = _greedy(gain, room, gap.abs()) if norm == "l1" else _level(gain, room, gap.abs(), norm)
-    return w.sign_().neg_().mul_(size)
+    return way.neg_().mul_(size)
 
 
 def _level(gain: Tensor, room: Tensor, due: Tensor, norm: str) -> Tensor:
@@ -33,14 +44,15 @@ def _level(gain: Tensor, room: Tensor, due: Tensor, norm: str) -> Tensor:
     growth = gain if linf else gain * gain
     # Written in place: fresh memory for each of the many sweeps would cost more than the sweeps.
     size, worth = torch.empty_like(gain), torch.empty_like(gain)
+    free = torch.empty_like(gain)
     for _ in range(_SWEEPS):
         reach = r[:, None].expand_as(gain) if linf else torch.mul(gain, r[:, None], out=size)
-        slope = total(torch.mul(growth, room > reach, out=worth))
+        slope = total(torch.mul(growth, torch.gt(room, reach, out=free), out=worth))
         torch.minimum(room, reach, out=size)
         step = (due - total(torch.mul(gain, size, out=worth))) / slope
         # A row whose step is rounding alone stays where it is, so that its neighbours' need for sweeps is no matter.
         step = torch.where((step > 1e-7 * r) & step.isfinite(), step, 0)
-        if not step.any():
+        if may_ask() and not step.any():
             break
         r = r + step
     return size

@@ -79,6 +79,6 @@ class PGD(Attack):
             repeat=self.eot,
         )
         moved = steepest(answer.slope, state.norm).mul_(rows(state.step, state.x)).add_(state.x)
-        state.x = project(moved, state.x0, state.lo, state.hi, state.eps, state.norm)
+        state.x = project(moved, state.x0, state.lo, state.hi, state.eps, state.norm, reuse=True)
         state.taken = state.taken + 1
         return state.taken > self.steps  # the last iterate was asked about, and moved for nothing

@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from robusteval.attacks import losses
-from robusteval.attacks.base import Attack, Job, Query, State, Steps, rows
+from robusteval.attacks.base import Attack, Job, Query, State, Steps, chosen, rows
 from robusteval.attacks.geometry import length, project, project_l1_in_box
 
 # After so many queries (of 10 000) the share of the image that a window covers is halved once more.
@@ -63,7 +63,7 @@ class Square(Attack):
         answer = yield Query(points=state.x)
         margin = losses.margin(answer.logits, state.y)
         better = margin > state.margin
-        state.best = torch.where(rows(better, state.x), state.x, state.best)
+        state.best = chosen(better, state.x, state.best)
         state.margin = torch.where(better, margin, state.margin)
         step = state.taken.clamp(max=self.queries - 1)
         move = _linf_window if state.norm == "linf" else _two_windows
@@ -111,11 +111,14 @@ def _drawn(state: State, schedule: _Schedule, step: Tensor) -> tuple[Tensor, Ten
 
 
 def _window(corner: Tensor, side: Tensor, height: int, width: int) -> Tensor:
-    """Return the mask [slots, 1, height, width] of squares by upper left ``corner`` [slots, 2] and ``side`` [slots]."""
+    """Return 1 in the squares and 0 elsewhere, [slots, 1, height, width].
+
+    ``corner`` [slots, 2] is the upper left one, ``side`` [slots] its length. In numbers, since torch is slow at masks.
+    """
     down = torch.arange(height, device=side.device) - corner[:, :1]
     across = torch.arange(width, device=side.device) - corner[:, 1:]
-    inside = [(place >= 0) & (place < side[:, None]) for place in (down, across)]
-    return (inside[0][:, :, None] & inside[1][:, None, :])[:, None]
+    inside = [((place >= 0) & (place < side[:, None])).float() for place in (down, across)]
+    return (inside[0][:, :, None] * inside[1][:, None, :])[:, None]
 
 
 def _stripes(job: Job) -> Tensor:
@@ -128,9 +131,8 @@ def _stripes(job: Job) -> Tensor:
 def _linf_window(state: State, schedule: "_Schedule", step: Tensor) -> Tensor:
     """Return the best point with one window at an end of the ball: 2 eps up or down, then projected, ends there."""
     side, corner, up = _drawn(state, schedule, step)
-    mask = _window(corner, side, *state.x.shape[2:])
-    end = torch.where(up[:, :, None, None], state.hi, state.lo)
-    return torch.where(mask, end, state.best)
+    beyond = _window(corner, side, *state.x.shape[2:]) * torch.where(up, 2.0, -2.0)[:, :, None, None]
+    return beyond.add_(state.best).clamp_(state.lo, state.hi)  # no two images are 2 apart, so the clamp finds the ends
 
 
 def _tiles(job: Job) -> Tensor:
@@ -158,13 +160,13 @@ def _two_windows(state: State, schedule: "_Schedule", step: Tensor) -> Tensor:
     sign = (1 - 2 * up[:, :-1].float())[..., None, None]
     pattern = _placed(schedule.patterns, schedule.size[step], up[:, -1], corner[:, :2], height, width) * gains
     new = pattern * sign + old / (_per_channel(old, state.norm) + 1e-12)
-    used, given = length(d, state.norm), _per_channel(d * (gains | gives), state.norm)
+    used, given = length(d, state.norm), _per_channel(d * torch.maximum(gains, gives), state.norm)
     if state.norm == "l2":
         may = (rows((state.eps**2 - used**2).clamp(min=0) / d.shape[1], d) + given**2).sqrt()
     else:  # more than there is, by a factor of the channels, as in the reference: the projection takes it back
         may = rows((state.eps - used).clamp(min=0), d) + given * d.shape[1]
     new = new / (_per_channel(new, state.norm) + 1e-12) * may
-    d = torch.where(gains, new, torch.where(gives, 0, d))
+    d = d * (1 - torch.maximum(gains, gives)) + new * gains
     return _into_ball(d, state.x0, state.lo, state.hi, state.eps, state.norm)
 
 

@@ -13,12 +13,14 @@ _UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "KB": 1
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """``slots`` changes no result, ``oracle`` at most by a rounding; all else is part of a run's key.
+    """``slots`` and ``path`` change no result, ``oracle`` at most by a rounding; all else is part of a run's key.
 
     ``draws`` are the passes whose mean softmax judges an image where the model is randomised. ``mode`` says in which
     precision attacks search: float32 (``exact``), bfloat16 (``fast``: every success is verified in float32, but a
     number of its own), or bfloat16 first and then all of it in float32 on what still stands (``fast+standard``).
-    ``oracle`` is the form of the model that they search.
+    ``oracle`` is the form of the model that they search. ``path`` is how often the host looks at what the device has
+    found: after every iteration (``host``), or after several (``device``), which ``auto`` takes on a GPU. A randomised
+    model is searched on the host path in any case, since what it draws depends on the order of its passes.
     """
 
     slots: Annotated[int, Ge(1)] | None = None
@@ -27,6 +29,7 @@ class Engine:
     draws: Annotated[int, Ge(2)] = 20
     mode: Literal["exact", "fast", "fast+standard"] = "exact"
     oracle: Literal["rule", "auto", "given", "folded", "channels_last", "folded_channels_last"] = "rule"
+    path: Literal["auto", "host", "device"] = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,14 +92,18 @@ class ThreatModel:
     def in_box(self, points: Tensor) -> Tensor:
         """Return whether each point [n] is finite and in the box."""
         flat = points.flatten(1)
-        return ((flat >= 0) & (flat <= 1)).all(1)
+        return (flat.amin(1) >= 0) & (flat.amax(1) <= 1)  # NaN is neither
 
     def within(self, points: Tensor, x: Tensor, lo: Tensor, hi: Tensor) -> Tensor:
         """Return what ``contains`` does, sooner, by the bounds [n, ...] of ``x``: of Linf they are the whole ball."""
-        between = ((points >= lo) & (points <= hi)).flatten(1).all(1)
-        if self.norm in ("linf", "unbounded"):
-            return between
-        return between & (self.distance(points, x) <= self.radius)
+        # By the least room left: comparing value by value takes torch several times as long. NaN is no room.
+        between = ((points - lo).flatten(1).amin(1) >= 0) & ((hi - points).flatten(1).amin(1) >= 0)
+        return between if self.bounds_decide else between & (self.distance(points, x) <= self.radius)
+
+    @property
+    def bounds_decide(self) -> bool:
+        """Whether a point between its bounds is inside, whatever its distance."""
+        return self.norm in ("linf", "unbounded")
 
     def contains(self, points: Tensor, x: Tensor) -> Tensor:
         """Return whether each point [n] is finite, in the box and in the ball, measured in float64 without slack."""

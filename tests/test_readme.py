@@ -29,6 +29,8 @@ def few(command: str) -> str:
     if not command.startswith("python -m robusteval"):
         return command
     images = 2 if "efficientnet" in command else 20
+    if "attack=autoattack" in command:
+        return f"{command} attack.steps=2 attack.queries=5"
     steps = (
         " attack.steps=3" if "attack=pgd" in command and "," not in command and "attack.steps" not in command else ""
     )

@@ -1,4 +1,6 @@
-"""Where an evaluation runs: the device of each of its processes, and how many samples at once."""
+"""Where an evaluation runs: the device of each of its processes, how many samples at once, and on which path."""
+
+from typing import Literal
 
 import torch
 
@@ -33,3 +35,10 @@ def slots_for(device: torch.device, side: int) -> int:
     if device.type == "cuda":
         return 512 if side <= 64 else 64
     return 64 if side <= 64 else 16
+
+
+def path_for(device: torch.device, wish: Literal["auto", "host", "device"]) -> Literal["host", "device"]:
+    """Return how stages run: as wished, or on the path that waits for a GPU as seldom as can be where there is one."""
+    if wish == "auto":
+        return "device" if device.type == "cuda" else "host"
+    return wish

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from robusteval.attacks.base import Attack
 from robusteval.engine.board import Board
+from robusteval.engine.jobs import Chunk
 from robusteval.engine.passes import QUANTUM, Passes, frozen
-from robusteval.engine.search import Chunk, Searcher, Stop
+from robusteval.engine.search import Path, Searcher, Stop
 from robusteval.engine.stages import stages_of
 from robusteval.threat import ThreatModel
 
@@ -25,6 +26,7 @@ def search(
     stop: Stop = "first",
     ids: Sequence[int] | None = None,
     order: Sequence[int] | None = None,
+    path: Path = "host",
 ) -> Board:
     """Attack images [n, C, H, W] with labels [n] and return the board.
 
@@ -46,6 +48,7 @@ def search(
             slots=slots,
             stop=stop,
             tick=lambda settled: None,
+            path=path,
         )
         numbers = np.arange(len(images)) if ids is None else np.asarray(ids, dtype=np.int64)
         chunk = Chunk(images=images, labels=labels, logits=logits, ids=numbers)

@@ -22,7 +22,7 @@ class Queue:
 
     def __init__(self, positions: Sequence[int], jobs: int) -> None:
         self._positions = positions
-        self._jobs = jobs
+        self.jobs = jobs
         self._ready = [Ticket(0, place) for place in range(len(positions))]  # sorted, so a heap already
 
     def take(self, slots: int) -> list[Ticket]:
@@ -35,5 +35,5 @@ class Queue:
 
     def again(self, ticket: Ticket) -> None:
         """Queue the sample's next job, if it has one, after this one ended without settling it."""
-        if ticket.rank + 1 < self._jobs:
+        if ticket.rank + 1 < self.jobs:
             heapq.heappush(self._ready, Ticket(ticket.rank + 1, ticket.place))

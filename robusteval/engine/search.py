@@ -8,22 +8,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from robusteval import randomness
 from robusteval.attacks import losses
 from robusteval.attacks.base import Answer, Attack, Job, Query, State, WholeBatch
-from robusteval.engine import whole
+from robusteval.engine import device_path, whole
 from robusteval.engine.board import Board
+from robusteval.engine.jobs import Chunk, Point, job_of, outranks
 from robusteval.engine.passes import Chance, Passes
-from robusteval.engine.queue import Queue, Ticket
+from robusteval.engine.queue import Queue
 from robusteval.engine.stages import Precision, Stage
 from robusteval.threat import ThreatModel
 
 Stop = Literal["first", "never"]
-Point = Literal["first_success", "max_loss", "nearest"]
+Path = Literal["host", "device"]
 
 
 def point_of(attack: Attack, stop: Stop) -> Point:
@@ -34,22 +34,14 @@ def point_of(attack: Attack, stop: Stop) -> Point:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chunk:
-    """Images [n, C, H, W], labels [n] and clean logits [n, classes] on the device; sample ids [n] on the host."""
-
-    images: Tensor
-    labels: Tensor
-    logits: Tensor
-    ids: np.ndarray
-
-
-@dataclass(frozen=True, kw_only=True)
 class Searcher:
     """What every stage of an evaluation shares.
 
     ``oracles`` answer the attack in the stage's precision, ``verifier`` is the model as given; both draw from
     ``chance`` where the model is randomised. ``tick`` is called between iterations with the number of samples settled
-    since the last call, and may raise to interrupt.
+    since the last call, and may raise to interrupt. ``path`` says how a stage runs, and changes no result: ``host``
+    looks at the verdicts after every iteration, ``device`` after several, so that a GPU need not wait. A randomised
+    network, which draws numbers pass by pass, is searched on the host path in any case.
     """
 
     oracles: Mapping[Precision, Passes]
@@ -59,6 +51,7 @@ class Searcher:
     stop: Stop
     tick: Callable[[int], None]
     chance: Chance | None = None
+    path: Path = "host"
 
     def begin(self, stage: str, chunk: int) -> None:
         """Say which unit of work comes next: what a randomised model draws depends on it."""
@@ -83,12 +76,32 @@ class Searcher:
             return board
         # A survey answers for every parameter, so it is asked of the model as given and stops at nothing.
         oracle = self.oracles[stage.precision] if columns is None else self.verifier
-        targets = attack.targets(chunk.logits.shape[1])
-        queue = Queue(order, attack.restarts() * targets)
+        queue = Queue(order, attack.restarts() * attack.targets(chunk.logits.shape[1]))
+        if self.path == "device" and self.chance is None:
+            device_path.run(
+                stage,
+                chunk,
+                board,
+                queue,
+                oracle=oracle,
+                verifier=self.verifier,
+                slots=self.slots,
+                seed=self.seed,
+                point=point,
+                tick=self.tick,
+            )
+        else:
+            self._on_host(stage, chunk, board, queue, oracle, point)
+        if oracle is not self.verifier and point != "nearest":
+            self._confirm(stage.threat, chunk, board)
+        return board
+
+    def _on_host(self, stage: Stage, chunk: Chunk, board: Board, queue: Queue, oracle: Passes, point: Point) -> None:
+        attack = stage.attack
         tickets = queue.take(self.slots)
         if not tickets:
-            return board
-        job = self._job(stage, chunk, queue, tickets)
+            return
+        job = job_of(stage, chunk, queue, tickets, self.seed)
         state, slots = attack.start(job), _slots(job)
         while tickets:
             positions = torch.tensor([queue.position(ticket) for ticket in tickets], device=chunk.images.device)
@@ -102,10 +115,10 @@ class Searcher:
             for slot in leaving:
                 if not is_settled[slot]:
                     queue.again(tickets[slot])
-            self.tick(sum(is_settled[s] or tickets[s].rank + 1 == attack.restarts() * targets for s in leaving))
+            self.tick(sum(is_settled[s] or tickets[s].rank + 1 == queue.jobs for s in leaving))
             fresh = queue.take(len(leaving))
             if fresh:
-                job = self._job(stage, chunk, queue, fresh)
+                job = job_of(stage, chunk, queue, fresh, self.seed)
                 taken = torch.tensor(leaving[: len(fresh)], device=chunk.images.device)
                 state.fill(taken, attack.start(job))
                 slots.fill(taken, _slots(job))
@@ -117,9 +130,6 @@ class Searcher:
                 state.keep(remaining)
                 slots.keep(remaining)
                 tickets = [tickets[slot] for slot in kept]
-        if oracle is not self.verifier and point != "nearest":
-            self._confirm(stage.threat, chunk, board)
-        return board
 
     def _whole(
         self, attack: WholeBatch, stage: Stage, chunk: Chunk, board: Board, order: Sequence[int], point: Point
@@ -151,45 +161,6 @@ class Searcher:
         board.logits[unseen] = logits
         board.nonfinite[unseen] |= ~logits.isfinite().all(1)
         board.broken[unseen] = threat.broken(logits, chunk.labels[unseen])
-
-    def _job(self, stage: Stage, chunk: Chunk, queue: Queue, tickets: list[Ticket]) -> Job:
-        attack, threat = stage.attack, stage.threat
-        device, restarts = chunk.images.device, attack.restarts()
-        positions = [queue.position(ticket) for ticket in tickets]
-        restart = [ticket.rank % restarts for ticket in tickets]
-        target = [ticket.rank // restarts for ticket in tickets]
-        x = chunk.images[positions]
-        # A minimum-norm search does not know the radius, so one run serves every radius.
-        free = attack.keeps == "nearest"
-        lo, hi = threat.box(x) if free else threat.bounds(x)
-        radius = float("inf") if free else threat.radius
-        samples = [int(chunk.ids[position]) for position in positions]
-
-        def draw(shape: tuple[int, ...], step: int = 0, kind: randomness.Kind = "uniform") -> Tensor:
-            numbers = randomness.draw(
-                shape,
-                seed=self.seed,
-                samples=samples,
-                name=stage.draws,
-                restarts=restart,
-                targets=target,
-                step=step,
-                kind=kind,
-            )
-            return torch.from_numpy(numbers).to(device)
-
-        return Job(
-            x=x,
-            y=chunk.labels[positions],
-            logits=chunk.logits[positions],
-            lo=lo,
-            hi=hi,
-            eps=torch.full((len(x),), radius, device=device),
-            norm=threat.norm,
-            restart=torch.tensor(restart, device=device),
-            target=torch.tensor(target, device=device),
-            draw=draw,
-        )
 
     def _iterate(
         self, stage: Stage, state: State, slots: State, board: Board, positions: Tensor, oracle: Passes, point: Point
@@ -271,18 +242,15 @@ def _better(
     positions: Tensor,
     point: Point,
 ) -> Tensor:
-    """Return the rows whose points lie inside the threat and are to be kept instead of those that are.
-
-    Broken points outrank others; among equals the higher loss wins. A settled sample keeps its first success.
-    """
-    broken, higher = board.broken[positions], loss > board.loss[positions]
-    better = ~broken & (missed | higher)
-    if point != "first_success":
-        better |= missed & higher
+    """Return the rows whose points lie inside the threat and are to be kept instead of those that are."""
+    better = outranks(missed, board.broken[positions], loss > board.loss[positions], point)
     rows = better.nonzero()[:, 0]
     if 2 * len(rows) > len(points):  # gathering most rows would cost more than the others' answers
         return rows[threat.within(points, slots.x, slots.lo, slots.hi)[rows]]
-    return rows[threat.within(points[rows], slots.x[rows], slots.lo[rows], slots.hi[rows])] if len(rows) else rows
+    if not len(rows):
+        return rows
+    x = slots.x if threat.bounds_decide else slots.x[rows]
+    return rows[threat.within(points[rows], x, slots.lo[rows], slots.hi[rows])]
 
 
 def _nearer(threat: ThreatModel, points: Tensor, missed: Tensor, x: Tensor, distance: Tensor) -> Tensor:

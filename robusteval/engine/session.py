@@ -12,11 +12,12 @@ from robusteval.classifier import Classifier
 from robusteval.config import Config
 from robusteval.datasets.base import Dataset
 from robusteval.engine import oracle
-from robusteval.engine.devices import slots_for
+from robusteval.engine.devices import path_for, slots_for
 from robusteval.engine.memory import OutOfMemory, ran_out
 from robusteval.engine.passes import QUANTUM, Chance, Passes, frozen, physical
 from robusteval.engine.search import Searcher
 from robusteval.engine.stages import Precision, Stage, stages_of
+from robusteval.engine.transfer import to_device
 from robusteval.engine.units import Work
 from robusteval.evidence import images
 from robusteval.evidence.folder import RunFolder
@@ -61,6 +62,7 @@ class Session:
                 chance=chance,
                 seed=config.seed,
                 slots=self.slots,
+                path=path_for(self.device, config.engine.path),
                 stop=config.engine.stop,
                 tick=tick,
             ),
@@ -97,7 +99,7 @@ def opened(
         torch.set_num_threads(threads)
     module = _moved(classifier, device)
     with frozen(module):
-        first = dataset.images(range(min(len(dataset), 2 * QUANTUM))).to(device)
+        first = to_device(dataset.images(range(min(len(dataset), 2 * QUANTUM))), device)
         slots = min(config.engine.slots or slots_for(device, first.shape[-1]), config.chunk, most or config.chunk)
         yield Session(
             config=config,

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from robusteval.datasets.base import Dataset
 from robusteval.engine.board import Board
+from robusteval.engine.jobs import Chunk
 from robusteval.engine.passes import physical
-from robusteval.engine.search import Chunk, Searcher
+from robusteval.engine.search import Searcher
 from robusteval.engine.stages import Stage
+from robusteval.engine.transfer import to_device
 from robusteval.evidence import images as adversarials
 from robusteval.evidence import shards
 from robusteval.evidence.folder import CLEAN, RunFolder
@@ -64,11 +66,11 @@ class Work:
         """Compute the units of a chunk that ``done`` (stage -> shard) lacks, in the order of the stages."""
         positions = self.positions(number)
         ids, labels = self.dataset.ids[positions], self.dataset.labels[positions]
-        images = self.dataset.images(positions).to(self.device)
+        images = to_device(self.dataset.images(positions), self.device)
         # Computed again for a resumed chunk: the bits are the same, and storing all logits would cost more.
         self.searcher.begin(CLEAN, number)
         logits = self.searcher.verifier.logits(images)
-        chunk = Chunk(images=images, labels=torch.from_numpy(labels).to(self.device), logits=logits, ids=ids)
+        chunk = Chunk(images=images, labels=to_device(labels, self.device), logits=logits, ids=ids)
         broken = self.threat.broken(logits, chunk.labels)
         if CLEAN not in done:
             table = clean_table(ids, labels, logits, broken)

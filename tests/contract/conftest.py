@@ -57,7 +57,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
 AT_OPTIMUM: dict[tuple[str, str], list[dict[str, Any]]] = {
     ("fgsm", "linf"): [{"loss": "ce"}, {"loss": "margin"}, {"loss": "dlr"}],
     ("fgsm", "l2"): [{"loss": "ce"}, {"loss": "margin"}, {"loss": "dlr"}],
-    ("cw", "l2"): [{"steps": 200, "searches": 6, "constant": 0.1, "learning_rate": 0.003}],
+    ("cw", "l2"): [{"steps": 150, "searches": 6, "constant": 0.1, "learning_rate": 0.003}],
     ("fmn", "linf"): [{"steps": 60}],
     ("fmn", "l2"): [{"steps": 60}, {"steps": 60, "step_size": 0.3, "gamma": 0.2}],
     ("mifgsm", "linf"): [{}, {"steps": 3, "decay": 0.0}],
@@ -90,10 +90,10 @@ AT_OPTIMUM: dict[tuple[str, str], list[dict[str, Any]]] = {
         {"loss": "targeted_ce", "n_targets": 1},
         {"loss": "targeted_dlr", "n_targets": 2},
     ],
-    ("autoattack", "linf"): [{"queries": 1, "version": version} for version in ("standard", "rand")],
-    ("autoattack", "l2"): [{"queries": 1, "version": version} for version in ("standard", "rand")],
-    ("fab", "linf"): [{}, {"n_restarts": 2, "n_targets": 1}, {"targeted": False}],
-    ("fab", "l2"): [{}, {"n_restarts": 2, "n_targets": 1}, {"targeted": False}],
+    ("autoattack", "linf"): [{"steps": 50, "queries": 1}],
+    ("autoattack", "l2"): [{"steps": 50, "queries": 1}],
+    ("fab", "linf"): [{"steps": 20}, {"steps": 20, "n_restarts": 2, "n_targets": 1}, {"steps": 20, "targeted": False}],
+    ("fab", "l2"): [{"steps": 20}, {"steps": 20, "n_restarts": 2, "n_targets": 1}, {"steps": 20, "targeted": False}],
 }
 EPS = {"linf": 0.1, "l2": 0.5, "l1": 2.0, "unbounded": None}
 

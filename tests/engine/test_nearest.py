@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from robusteval.attacks.base import Attack, Job, Query, State, Steps
 from robusteval.engine.board import Board
 from robusteval.engine.direct import search
+from robusteval.engine.jobs import Chunk
 from robusteval.engine.passes import Passes
-from robusteval.engine.search import Chunk, Searcher, point_of
+from robusteval.engine.search import Searcher, point_of
 from robusteval.engine.stages import stages_of
 from robusteval.threat import Norm, ThreatModel
 

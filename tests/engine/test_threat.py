@@ -148,3 +148,26 @@ def test_radii_that_mean_nothing_are_refused(eps: tuple[float, ...]) -> None:
         ThreatModel(norm="linf", eps=eps)
     with pytest.raises(ValueError, match="eps"):
         ThreatModel(norm="unbounded", eps=(*eps, 1.0))
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1", "unbounded"])
+def test_bounds_say_the_same_as_distances(norm: Any) -> None:
+    """``within`` is ``contains``, also a rounding beside the bounds, outside the box and for what is not finite."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(400, 1, 3, 3, generator=generator)
+    x[::3] = x[::3].round()
+    radius = {"linf": 0.1, "l2": 0.2, "l1": 0.5, "unbounded": None}[norm]
+    threat = ThreatModel(norm=norm, eps=radius)
+    lo, hi = threat.bounds(x)
+    points = threat.project(x + 0.3 * torch.randn(x.shape, generator=generator), x)
+    at = torch.arange(400)
+    moved = points.flatten(1)
+    up, down = torch.full_like(moved, 2.0), torch.full_like(moved, -2.0)
+    moved = torch.where((at % 4 == 1)[:, None], moved.nextafter(up), moved)
+    moved = torch.where((at % 4 == 2)[:, None], moved.nextafter(down), moved)
+    for row, value in ((3, torch.nan), (7, torch.inf), (11, -torch.inf)):
+        moved[row, 4] = value
+    points = moved.view_as(x)
+    due = threat.contains(points, x)
+    assert 0 < int(due.sum()) < 400
+    assert torch.equal(threat.within(points, x, lo, hi), due)

@@ -1,0 +1,80 @@
+"""What an attack is given to start from, and which of its points are kept: the same on every path of the engine."""
+
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robusteval import randomness
+from robusteval.attacks.base import Job
+from robusteval.engine.queue import Queue, Ticket
+from robusteval.engine.stages import Stage
+from robusteval.engine.transfer import to_device
+
+Point = Literal["first_success", "max_loss", "nearest"]
+Marks = TypeVar("Marks", Tensor, np.ndarray)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """Images [n, C, H, W], labels [n] and clean logits [n, classes] on the device; sample ids [n] on the host."""
+
+    images: Tensor
+    labels: Tensor
+    logits: Tensor
+    ids: np.ndarray
+
+
+def job_of(stage: Stage, chunk: Chunk, queue: Queue, tickets: list[Ticket], seed: int) -> Job:
+    """Return what ``tickets`` start from, a row each."""
+    attack, threat = stage.attack, stage.threat
+    device, restarts = chunk.images.device, attack.restarts()
+    positions = [queue.position(ticket) for ticket in tickets]
+    restart = [ticket.rank % restarts for ticket in tickets]
+    target = [ticket.rank // restarts for ticket in tickets]
+    at = to_device(np.array(positions, dtype=np.int64), device)
+    x = chunk.images[at]
+    # A minimum-norm search does not know the radius, so one run serves every radius.
+    free = attack.keeps == "nearest"
+    lo, hi = threat.box(x) if free else threat.bounds(x)
+    radius = float("inf") if free else threat.radius
+    samples = [int(chunk.ids[position]) for position in positions]
+
+    def draw(shape: tuple[int, ...], step: int = 0, kind: randomness.Kind = "uniform") -> Tensor:
+        numbers = randomness.draw(
+            shape,
+            seed=seed,
+            samples=samples,
+            name=stage.draws,
+            restarts=restart,
+            targets=target,
+            step=step,
+            kind=kind,
+        )
+        return to_device(numbers, device)
+
+    return Job(
+        x=x,
+        y=chunk.labels[at],
+        logits=chunk.logits[at],
+        lo=lo,
+        hi=hi,
+        eps=torch.full((len(x),), radius, device=device),
+        norm=threat.norm,
+        restart=to_device(np.array(restart, dtype=np.int64), device),
+        target=to_device(np.array(target, dtype=np.int64), device),
+        draw=draw,
+    )
+
+
+def outranks(missed: Marks, broken: Marks, higher: Marks, point: Point) -> Marks:
+    """Return which points [slots] are to be kept instead of those that are, if they lie inside the threat.
+
+    ``missed`` says whether the new point is misclassified, ``broken`` whether the kept one is, ``higher`` whether the
+    new one's loss is higher. Broken points outrank others; among equals the higher loss wins. A settled sample keeps
+    its first success.
+    """
+    better = (~broken & (missed | higher)) | (missed & higher)
+    return better & ~broken if point == "first_success" else better
