@@ -72,7 +72,7 @@ def outcome(runs: str) -> dict[str, Any]:
     ("limit", "slots", "sufficed", "how", "attack"),
     [
         (16, 48, 16, "cuda", PGD),
-        (32, 40, 16, "cuda", ["attack=square", "attack.queries=20"]),
+        pytest.param(32, 40, 16, "cuda", ["attack=square", "attack.queries=20"], marks=pytest.mark.slow),
     ],
 )
 def test_half_the_slots_make_the_same_bytes(
@@ -135,6 +135,7 @@ def test_memory_that_runs_out_in_the_midst_of_a_chunk(
     assert outcome("short") == outcome("whole")
 
 
+@pytest.mark.slow
 def test_workers_halve_too(here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     assert run([*GIVEN, *PGD, "runs.dir=few", "engine.slots=16"]) == 0
     monkeypatch.setenv("LIMIT", "16")

@@ -84,6 +84,31 @@ def test_a_share_that_is_none_is_refused(
     assert "runtime.shard" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("runtime", "made"),
+    [
+        ({"shards": 3, "shard": None}, "runtime.shard=1/3,2/3,3/3"),
+        ({"shards": 3, "shard": "1/3"}, None),
+        ({"shards": 1, "shard": None}, None),
+        ({"shards": "many", "shard": None}, None),
+        (None, None),
+    ],
+)
+def test_shards_that_a_configuration_file_asks_for(runtime: object, made: str | None) -> None:
+    assert sharding.of_files({"runtime": runtime}) == made
+
+
+def test_workers_take_the_chunks_of_their_shard(
+    tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from robusteval.engine import runner
+
+    asked = []
+    monkeypatch.setattr(runner, "share", lambda config, run, tasks, devices, tick: asked.append(tasks))
+    assert run([*command, f"runs.dir={tmp_path}", "runtime.shard=1/2", "runtime.workers=2"]) == 0
+    assert [number for number, _ in asked[0]] == [0, 2]
+
+
 def test_three_shards_in_any_order_make_the_bytes_of_one_process(
     tmp_path: Path, finished: Path, command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
