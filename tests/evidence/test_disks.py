@@ -49,7 +49,7 @@ def intact(folder: Path) -> int:
     return sum(len(found) for found, _ in looked)
 
 
-Mount = Callable[[str], None]
+Mount = Callable[[str], object]
 
 
 @pytest.fixture
