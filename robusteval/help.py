@@ -19,7 +19,7 @@ commands
   status [DIR]                    what is done, missing, running, failed (the same formats)
   merge RUN ... [--into DIR]      join shards of one run, or attacks on one model: the worst case
   verify RUN                      check a run's files and re-predict its adversarials
-  selftest                        prove the attacks on models whose robustness is known
+  selftest [ATTACK ...]           prove the attacks on models whose robustness is known
   tune [KEY=VALUE ...]            measure the fastest form of a model
   train NET                       train the small bundled nets again
   push RUN                        send a finished run to Weights & Biases (again)

@@ -1,5 +1,7 @@
 """Every command of the README, run as a newcomer would, on few images."""
 
+import contextlib
+import io
 import os
 import re
 import shlex
@@ -8,6 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from robusteval.cli import run as command_line
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
@@ -26,14 +31,18 @@ def needs_imagenet(command: str) -> bool:
 
 def few(command: str) -> str:
     """Return the command on few images and in few steps: what is tested is that it works, not its figures."""
-    if not command.startswith("python -m robusteval"):
+    if not command.startswith(("python -m robusteval", "robusteval selftest")):
         return command
     images = 2 if "efficientnet" in command else 20
+    if command == "robusteval selftest":  # all of it has a test of its own
+        return f"{command} noise solarize"
     if "attack=autoattack" in command:
         return f"{command} attack.steps=2 attack.queries=5"
     steps = (
         " attack.steps=3" if "attack=pgd" in command and "," not in command and "attack.steps" not in command else ""
     )
+    if images == 2:
+        steps = " attack.steps=1"
     return command + ("" if "dataset.n=" in command else f" dataset.n={images}") + steps
 
 
@@ -56,6 +65,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+HIDDEN = ("IMAGENET_ROOT", "ROBUSTEVAL_RUNS", "WANDB_API_KEY")
+
+
+def newcomer(folder: Path) -> dict[str, str]:
+    """Return the variables of somebody who has nothing yet."""
+    return {"HOME": str(folder), "TORCH_HOME": str(folder / "torch"), "WANDB_MODE": "offline"}
+
+
 def run(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
     words = shlex.split(command)
     if "RUN" in words:
@@ -65,23 +82,37 @@ def run(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
         words[words.index("RUN")] = str(newest.parent)
     if words[0] == "robusteval":
         words = ["python", "-m", *words]
-    environment = {
-        key: value
-        for key, value in os.environ.items()
-        if key not in ("IMAGENET_ROOT", "ROBUSTEVAL_RUNS", "WANDB_API_KEY")
-    }
-    environment |= {"HOME": str(folder), "TORCH_HOME": str(folder / "torch"), "WANDB_MODE": "offline"}
+    if words[:3] == ["python", "-m", "robusteval"] and command not in COMMANDS[2:4]:
+        return in_this_process(words[3:], folder)
     root = str(Path(__file__).parent.parent)
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    kept = {key: value for key, value in os.environ.items() if key not in HIDDEN}
     return subprocess.run(
         [sys.executable, *words[1:]],
         cwd=folder,
-        env=environment,
+        env=kept | newcomer(folder) | {"PYTHONPATH": path},
         capture_output=True,
         text=True,
         timeout=250,
         check=False,
     )
+
+
+def in_this_process(arguments: list[str], folder: Path) -> "subprocess.CompletedProcess[str]":
+    """Run a command line as a process of its own would, but for the seconds that importing torch takes."""
+    out, err, before = io.StringIO(), io.StringIO(), set(sys.modules)
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patch.chdir(folder)
+        patch.setattr(torch.hub, "_hub_dir", None)
+        for name in HIDDEN:
+            patch.delenv(name, raising=False)
+        for name, value in newcomer(folder).items():
+            patch.setenv(name, value)
+        code = command_line(arguments)
+    for name in set(sys.modules) - before:  # modules of the newcomer's folder
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(folder)):
+            del sys.modules[name]
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 def test_the_blocks_are_there() -> None:

@@ -23,9 +23,9 @@ _TOLERANCE = 1e-5  # of probabilities, and of what counts as the same answer
 def look(passes: Passes, images: Tensor, labels: Tensor, *, gradients: bool) -> dict[str, Any]:
     """Return the facts about the model on images [n, C, H, W] with labels [n], n of about 32.
 
-    ``deterministic``: the same images get the same logits twice. ``batch_dependence``: the largest change of a logit
-    by other neighbours in the batch, in spreads of the logits (None where randomised). ``outputs``: logits,
-    probabilities or log_probabilities. With ``gradients``: ``zero_gradients``, how many images have a gradient of
+    ``deterministic``: the same images get the same logits twice. ``batch_dependence``: the largest change of a logit of
+    the first image by other neighbours in the batch, in spreads of the logits (None where randomised). ``outputs``:
+    logits, probabilities or log_probabilities. With ``gradients``: ``zero_gradients``, how many images have a gradient of
     nothing but zeros, and ``misleading_gradients``, for how many the logits do not move as the gradient says, to
     within a factor of 2 (None where randomised).
     """
@@ -48,12 +48,9 @@ def _spread(logits: Tensor) -> float:
 
 
 def _batch_dependence(passes: Passes, images: Tensor, logits: Tensor) -> float:
-    """Compare answers beside other images with answers beside copies of the image itself."""
-    moved = 0.0
-    for row in range(min(len(images), 4)):
-        alone = passes.logits(images[row : row + 1].expand(QUANTUM, *images.shape[1:]))[0]
-        moved = max(moved, float((alone - logits[row]).abs().nan_to_num(0).max()))
-    return moved / _spread(logits)
+    """Compare the first answer beside other images with that beside copies of the image itself."""
+    alone = passes.logits(images[:1].expand(QUANTUM, *images.shape[1:]))[0]
+    return float((alone - logits[0]).abs().nan_to_num(0).max()) / _spread(logits)
 
 
 def _outputs(logits: Tensor) -> str:

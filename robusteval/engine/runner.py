@@ -155,8 +155,9 @@ def _begin(run: RunFolder, session: Session, command: Sequence[str]) -> Session:
     facts["bitwise"] = selftest.bitwise(passes, first, labels, gradients=gradients)
     facts["oracle"] = _oracle(session, facts["model_facts"], labels, gradients=gradients)
     form = oracle.build(passes.module, facts["oracle"]["form"], "float32")
-    searched = dataclasses.replace(passes, module=form)
-    facts["bitwise"] &= selftest.bitwise(searched, first, labels, gradients=gradients)
+    if form is not passes.module:
+        searched = dataclasses.replace(passes, module=form)
+        facts["bitwise"] &= selftest.bitwise(searched, first, labels, gradients=gradients)
     facts["provenance"] = provenance(command, session.device)
     atomic.write(run.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config.plain())).encode())
     if not atomic.create(run.run_file, atomic.to_json(facts)):

@@ -30,6 +30,7 @@ def test_twenty_kills(tmp_path: Path) -> None:
     assert told["equal"] == told["rounds"]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_kills_among_several_radii(tmp_path: Path) -> None:
     told = kill(tmp_path, 3, [*RUN, "threat.eps=[0.1,0.25,0.35]"])
