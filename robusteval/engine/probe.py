@@ -25,8 +25,8 @@ def look(passes: Passes, images: Tensor, labels: Tensor, *, gradients: bool) -> 
 
     ``deterministic``: the same images get the same logits twice. ``batch_dependence``: the largest change of a logit of
     the first image by other neighbours in the batch, in spreads of the logits (None where randomised). ``outputs``:
-    logits, probabilities or log_probabilities. With ``gradients``: ``zero_gradients``, how many images have a gradient of
-    nothing but zeros, and ``misleading_gradients``, for how many the logits do not move as the gradient says, to
+    logits, probabilities or log_probabilities. With ``gradients``: ``zero_gradients``, how many images have a gradient
+    of nothing but zeros, and ``misleading_gradients``, for how many the logits do not move as the gradient says, to
     within a factor of 2 (None where randomised).
     """
     logits = passes.logits(images)
