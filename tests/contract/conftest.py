@@ -39,7 +39,6 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "autoattack": [
         {"steps": 3, "queries": 4},
         {"steps": 2, "queries": 2, "version": "rand"},
-        {"steps": 2, "queries": 2, "version": "plus"},
     ],
     "fab": [
         {"steps": 4, "n_targets": 2},
