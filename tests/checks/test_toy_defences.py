@@ -96,6 +96,13 @@ class Foreign(Wrapped):
         return other + (true - other).detach()
 
 
+class Steeper(Wrapped):
+    """Says that its logits move ten times as far as they do."""
+    def forward(self, x):
+        z = self.net(x)
+        return 0.1 * z.detach() + z - z.detach()
+
+
 class Winners(nn.Module):
     """Keeps the largest tenth of its hidden units, so that the others' pattern jumps with any small step."""
     def __init__(self):
@@ -160,6 +167,7 @@ def test_an_honest_network_passes_every_check(network: str, evaluated: Any) -> N
         ("Quantiser", "gradient_zero"),
         ("StraightThrough", "gradient"),
         ("Foreign", "gradient"),
+        ("Steeper", "gradient"),
         ("Winners", "gradient"),
     ],
 )
