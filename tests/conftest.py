@@ -1,10 +1,14 @@
-"""What all tests share: figures of runs that no test looks at are not painted."""
+"""What every test has in common: one thread, and figures that no test looks at are not painted."""
 
 import io
+import os
 from typing import Any
 
 import pytest
 from PIL import Image
+
+# The suite runs in several processes at once: one thread each, or they wait for each other. Bits do not depend on it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 PAINTED = ("report", "sinks")  # the folders whose tests look at figures
 
