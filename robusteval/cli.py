@@ -12,6 +12,7 @@ from robusteval.errors import Interrupted, RobustevalError, UserError, did_you_m
 from robusteval.help import HELP
 
 COMMANDS = {
+    "compare": "robusteval.report.compare:main",
     "list": "robusteval.listing:main",
     "merge": "robusteval.merge.command:main",
     "push": "robusteval.sinks.push:main",

@@ -30,7 +30,7 @@ def interval(rate: dict[str, Any]) -> str:
 
 def number(value: float | None) -> str:
     """Return a figure with three decimals."""
-    return NOTHING if value is None else f"{value:.3f}"
+    return NOTHING if value is None else _signed(f"{value:.3f}")
 
 
 def radius(eps: float | None) -> str:
@@ -65,3 +65,20 @@ def seconds(value: float) -> str:
         return f"{value:.1f} s"
     minutes, rest = divmod(round(value), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def points(value: float | None) -> str:
+    """Return a difference of two fractions in percentage points, with its sign."""
+    return NOTHING if value is None else _signed(f"{100 * value:+.1f}")
+
+
+def probability(p: float | None) -> str:
+    """Return a p-value with two significant digits; below 0.0001 only that."""
+    if p is None:
+        return NOTHING
+    return "< 0.0001" if p < 1e-4 else f"{p:.2g}"
+
+
+def _signed(text: str) -> str:
+    """Return a number with a minus that is as wide as the plus, and none before zero."""
+    return text.lstrip("+-") if float(text) == 0 else text.replace("-", "−")
