@@ -16,6 +16,7 @@ COMMANDS = {
     "list": "robusteval.listing:main",
     "merge": "robusteval.merge.command:main",
     "push": "robusteval.sinks.push:main",
+    "report": "robusteval.report.page.command:main",
     "selftest": "robusteval.selftest:main",
     "status": "robusteval.report.status:main",
     "summary": "robusteval.report.summary:main",

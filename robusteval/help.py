@@ -17,6 +17,8 @@ commands
   list [models|datasets|attacks]  what can be named
   summary [DIR]                   one table over the runs in a folder (--format table|csv|md)
   status [DIR]                    what is done, missing, running, failed (the same formats)
+  compare RUN RUN ...             difference with interval, exact test, who wins where (--ids, --by)
+  report RUN|DIR                  one HTML page of a run, or of a folder of runs
   merge RUN ... [--into DIR]      join shards of one run, or attacks on one model: the worst case
   verify RUN                      check a run's files and re-predict its adversarials
   selftest [ATTACK ...]           prove the attacks on models whose robustness is known

@@ -13,6 +13,7 @@ from robusteval.report.console import show
 from robusteval.report.examples import examples
 from robusteval.report.figures import draw
 from robusteval.report.gallery import Example
+from robusteval.report.page import run as page
 from robusteval.sinks.push import push
 
 
@@ -66,5 +67,6 @@ def conclude(run: RunFolder, table: pa.Table, shown: Sequence[Example]) -> None:
     results["sinks"] = []
     with atomic.guarded(run.figures):
         draw(run.path, results, table, shown, results.get("survey"))
+        page.write(run, results, table)
     write_json(run.results_file, results)
     failures.forget(run)

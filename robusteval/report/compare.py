@@ -32,10 +32,12 @@ def main(argv: Sequence[str]) -> int:
         _print_rows(_images(compared), disagreements(compared), given.format)
         return 0
     found = compare(compared, given.seed)
-    if given.format == "json":
+    if given.by is None and given.format == "json":
         print(json.dumps(found, indent=2, allow_nan=False))
-    elif given.format == "table" and given.by is None:
+    elif given.by is None and given.format == "table":
         _show(found, terminal())
+    elif given.by == "pairs" and given.format == "table":
+        _show_pairs(pairs(found), terminal())
     else:
         layout, rows = {"classes": (CLASS, classes), "stages": (STAGE, stages)}.get(given.by or "", (PAIR, pairs))
         _print_rows(layout, rows(found), given.format)
@@ -108,7 +110,11 @@ def _show_pairs(rows: Sequence[dict[str, Any]], console: Console) -> None:
         chosen = [row for row in rows if row["accuracy"] == what]
         adjusted = chosen[0]["p_holm"] is not None
         kind, _, at = what.partition(", ")
-        title = f"{kind} accuracy" + (f" at {at}" if at else "") + (f", p adjusted for {len(chosen)} pairs" if adjusted else "")
+        title = (
+            f"{kind} accuracy"
+            + (f" at {at}" if at else "")
+            + (f", p adjusted for {len(chosen)} pairs" if adjusted else "")
+        )
         console.print(PAIR.table(chosen, without=["accuracy", *([] if adjusted else ["p, Holm"])], title=title))
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from robusteval.evidence import atomic
 from robusteval.report.canvas import ATTACKED, CLEAN, INK, WIDTH, page
 
+_FACTOR = "difference times"  # the key of a strip's text that says so
 _PER_ROW = 2  # examples side by side
 _MARGIN, _TITLE, _CAPTION, _FILL = 0.15, 0.5, 0.5, 0.97  # inches; the part of a tile that the image fills
 
@@ -120,7 +122,20 @@ def write_examples(folder: Path, examples: Sequence[Example]) -> list[Path]:
         strip = np.concatenate([example.clean, example.attacked, _difference(example, factor)], axis=2)
         pixels = np.round(255 * np.clip(strip, 0, 1)).astype(np.uint8)
         buffer = io.BytesIO()
-        Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(buffer, format="png")
+        strip = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+        strip.save(buffer, format="png", pnginfo=_amplified(factor))
         paths.append(folder / f"{example.id:08}.png")
         atomic.write(paths[-1], buffer.getvalue())
     return paths
+
+
+def factor_of(strip: Image.Image) -> float | None:
+    """Return by how much the difference in a strip is amplified; None where the strip does not say."""
+    said = strip.info.get(_FACTOR)
+    return None if said is None else float(said)
+
+
+def _amplified(factor: float) -> PngInfo:
+    info = PngInfo()
+    info.add_text(_FACTOR, f"{factor:g}")
+    return info

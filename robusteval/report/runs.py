@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from robusteval.errors import UserError
 from robusteval.evidence import failures, lock
@@ -90,6 +90,26 @@ def _unplanned(run: RunFolder, failed: str) -> Progress:
         if (holder := lock.fresh(path)) is not None:
             return Progress(folder=run.path, state="running", note=f"{path.name}: {holder}")
     return Progress(folder=run.path, state="failed", note=failed)
+
+
+def complete_runs(directory: Path) -> tuple[list[tuple[RunFolder, dict[str, Any]]], list[str]]:
+    """Return the complete runs of a folder with their results, and a sentence on each that cannot be read."""
+    complete, faults = [], []
+    for run in (RunFolder(path) for path in find(directory)):
+        if run.complete:
+            try:
+                complete.append((run, _readable(run)))
+            except UserError as error:
+                faults.append(str(error))
+    return complete, faults
+
+
+def _readable(run: RunFolder) -> dict[str, Any]:
+    results = run.results()
+    if results.get("schema") != 1:
+        schema = results.get("schema")
+        raise UserError(f"{run.results_file} has schema {schema}, this version reads 1; use the version that wrote it")
+    return results
 
 
 def _chunks(run: RunFolder) -> int:
