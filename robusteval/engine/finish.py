@@ -55,7 +55,7 @@ def finish_together(config: Config, run: RunFolder, dataset: Dataset) -> None:
 
 
 def conclude(run: RunFolder, table: pa.Table, shown: Sequence[Example]) -> None:
-    """Draw the figures, with these examples, and at last write results.json; what failed before is forgotten."""
+    """Draw the figures, with these examples, write results.json, and the page of it; what failed before is forgotten."""
     results = derive.results(run, table)
     passes = results["cost"]["forward_passes"] + results["cost"]["backward_passes"]
     seconds = times.total(run)
@@ -67,6 +67,7 @@ def conclude(run: RunFolder, table: pa.Table, shown: Sequence[Example]) -> None:
     results["sinks"] = []
     with atomic.guarded(run.figures):
         draw(run.path, results, table, shown, results.get("survey"))
-        page.write(run, results, table)
     write_json(run.results_file, results)
+    with atomic.guarded(run.report):
+        page.write(run, results, table)
     failures.forget(run)

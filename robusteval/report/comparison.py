@@ -15,6 +15,7 @@ from robusteval.metrics.accuracy import rate
 from robusteval.metrics.curve import robust_at
 from robusteval.metrics.paired import counts, holm, mcnemar, paired
 from robusteval.report.flags import flagged
+from robusteval.report.runs import readable
 from robusteval.report.words import largest, threat_in_words
 
 
@@ -44,7 +45,7 @@ def load(folders: Sequence[RunFolder]) -> list[Compared]:
     for number, folder in enumerate(folders):
         if folder.path.resolve() in [other.path.resolve() for other in folders[:number]]:
             raise UserError(f"{folder.path} is named twice; name each run once")
-        results, samples = folder.results(), folder.samples()
+        results, samples = readable(folder), folder.samples()
         if atomic.sha256(folder.samples_file.read_bytes()) != results["evidence"]["samples_sha256"]:
             raise UserError(
                 f"{folder.samples_file} is not what results.json was made of; see robusteval verify {folder.path}"

@@ -98,13 +98,14 @@ def complete_runs(directory: Path) -> tuple[list[tuple[RunFolder, dict[str, Any]
     for run in (RunFolder(path) for path in find(directory)):
         if run.complete:
             try:
-                complete.append((run, _readable(run)))
+                complete.append((run, readable(run)))
             except UserError as error:
                 faults.append(str(error))
     return complete, faults
 
 
-def _readable(run: RunFolder) -> dict[str, Any]:
+def readable(run: RunFolder) -> dict[str, Any]:
+    """Return results.json of a complete run. Raises UserError where it is not, or another version wrote it."""
     results = run.results()
     if results.get("schema") != 1:
         schema = results.get("schema")

@@ -225,10 +225,12 @@ def test_the_folder_page_links_to_runs_that_it_makes_pages_for(make_run: MakeRun
     plain = make_run("b plain")
     damaged = make_run("c damaged")
     damaged.results_file.write_text('{"schema": 2}')
+    empty = make_run("e empty")
+    empty.samples_file.unlink()
     unfinished = make_run("d unfinished")
     unfinished.results_file.unlink()
     directory = plain.path.parent
-    with pytest.raises(UserError, match="has schema 2"):
+    with pytest.raises(UserError, match=r"has schema 2.*samples.parquet is missing"):
         command.main([str(directory)])
     text = (directory / "report.html").read_text(encoding="utf-8")
     page = Page(text)
@@ -236,7 +238,7 @@ def test_the_folder_page_links_to_runs_that_it_makes_pages_for(make_run: MakeRun
     assert "b%20plain/report.html" in page.attributes("href")
     assert plain.report.is_file()
     assert evil.report.is_file()
-    assert "2 complete runs, 1 not complete" in page.words
+    assert "3 complete runs, 1 not complete" in page.words
     assert page.words.count(EVIL) >= 4
 
 

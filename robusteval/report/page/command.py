@@ -8,7 +8,7 @@ from pathlib import Path
 from robusteval.errors import UserError
 from robusteval.evidence.folder import RunFolder
 from robusteval.report.page import folder, run
-from robusteval.report.runs import begun, complete_runs
+from robusteval.report.runs import begun, complete_runs, readable
 
 
 def main(argv: Sequence[str]) -> int:
@@ -23,15 +23,19 @@ def main(argv: Sequence[str]) -> int:
     directory = parser.parse_args(argv).directory
     if (directory / "run.json").is_file():
         one = RunFolder.open(directory)
-        print(run.write(one, one.results(), one.samples()))
+        print(run.write(one, readable(one), one.samples()))
         return 0
     complete, faults = complete_runs(directory)
+    left = len(begun(directory)) - len(complete) - len(faults)
     if not complete and not faults:
         raise UserError(f"{directory} holds no complete run; see robusteval status {directory}")
     for one, results in complete:
         if not one.report.is_file():
-            run.write(one, results, one.samples())
-    print(folder.write(directory, complete, len(begun(directory)) - len(complete) - len(faults)))
+            try:
+                run.write(one, results, one.samples())
+            except UserError as error:  # its row is shown all the same
+                faults.append(str(error))
+    print(folder.write(directory, complete, left))
     if faults:
         raise UserError("; ".join(faults))
     return 0

@@ -66,5 +66,5 @@ def _example(material: Material, path: Path) -> dict[str, Any] | None:
 
 def _png(image: Image.Image) -> str:
     buffer = io.BytesIO()
-    image.save(buffer, format="png", optimize=True)
+    image.save(buffer, format="png")
     return base64.b64encode(buffer.getvalue()).decode()
