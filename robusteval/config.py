@@ -22,6 +22,7 @@ from robusteval.classifier import Classifier, Preprocessing
 from robusteval.datasets.base import Dataset
 from robusteval.errors import UserError, did_you_mean
 from robusteval.options import Engine, Evidence, Runs, Runtime
+from robusteval.published import protocol
 from robusteval.threat import ThreatModel
 
 # Beyond this a number is a slip of the keyboard, and would overflow in torch.
@@ -77,8 +78,7 @@ class Config:
         return {
             "version": KEY_VERSION,
             "model": _plain(self.model),
-            # Whether files may be fetched says nothing of what is in them.
-            "dataset": {key: value for key, value in _plain(self.dataset).items() if key != "download"},
+            "dataset": _data(_plain(self.dataset)),
             "threat": _plain(self.threat),
             "attack": {"method": self.attack.method, "revision": self.attack.revision, **_plain(self.attack)},
             "seed": self.seed,
@@ -135,7 +135,7 @@ def build(composed: Mapping[str, Any]) -> Config:
             composed["dataset"],
             "dataset",
         ),
-        threat=construct(ThreatModel, composed["threat"], "threat"),
+        threat=construct(ThreatModel, _with_radius(composed), "threat"),
         attack=construct(attack_class, attack, "attack"),
         engine=construct(Engine, composed["engine"], "engine"),
         runtime=construct(Runtime, composed["runtime"], "runtime"),
@@ -195,6 +195,21 @@ def construct(kind: type[T], values: Mapping[str, Any], section: str) -> T:
         raise UserError(_sentence(error, section, given)) from None
 
 
+def _with_radius(composed: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the options of the threat, the usual radius for the data as a number where that is asked for."""
+    threat = composed["threat"]
+    if threat.get("eps") != "usual":
+        return threat
+    norm, data = threat.get("norm"), composed["dataset"].get("name")
+    # The user's own arrays are what the model says that it was made for, where it does.
+    radius = protocol.usual(str(data), norm) or protocol.usual(str(composed["model"].get("dataset")), norm)
+    if radius is None:
+        raise UserError(
+            f"threat.eps=usual: no radius in {norm} is usual for dataset={data}; name one, as in threat.eps=8/255"
+        )
+    return {**threat, "eps": radius}
+
+
 def _sentence(error: ValidationError, section: str, given: Mapping[str, Any]) -> str:
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
@@ -238,6 +253,13 @@ def _kinds(hint: Any) -> set[Any]:
     if origin in (Union, types.UnionType, tuple, list):
         return {kind for part in get_args(hint) for kind in _kinds(part)}
     return {hint}
+
+
+def _data(options: dict[str, Any]) -> dict[str, Any]:
+    """Return what decides which images are read: whether files may be fetched says nothing of what is in them."""
+    # All pictures, as before there were subsets of them by name.
+    whole = ("subset",) if options.get("subset") is None else ()
+    return {key: value for key, value in options.items() if key not in ("download", *whole)}
 
 
 def _seed(value: Any) -> int:

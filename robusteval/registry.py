@@ -34,6 +34,7 @@ MODELS = MappingProxyType(
         "checkpoint": "robusteval.models.checkpoint:Checkpoint",
         "efficientnet_lite0": "robusteval.models.efficientnet_lite0:EfficientNetLite0",
         "python": "robusteval.models.python:Python",
+        "robustbench": "robusteval.models.robustbench:RobustBench",
         "timm": "robusteval.models.timm:Timm",
         "torchvision": "robusteval.models.torchvision:Torchvision",
     }
