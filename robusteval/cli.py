@@ -13,6 +13,7 @@ from robusteval.help import HELP
 
 COMMANDS = {
     "compare": "robusteval.report.compare:main",
+    "leaderboard": "robusteval.leaderboard.command:main",
     "list": "robusteval.listing:main",
     "merge": "robusteval.merge.command:main",
     "push": "robusteval.sinks.push:main",
