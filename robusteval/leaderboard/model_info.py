@@ -4,7 +4,7 @@ import json
 
 from robusteval.errors import UserError
 from robusteval.leaderboard.rows import Row
-from robusteval.published.protocol import usual
+from robusteval.published import robustbench
 from robusteval.report.words import radius
 
 
@@ -14,7 +14,8 @@ def model_info(row: Row) -> str:
 
     Raises UserError for a run that is not comparable with a published board: its number has no place there.
     """
-    if row.results is None or usual(row.dataset, row.norm) is None or not row.comparable:
+    board = robustbench.THREATS.get(row.norm)
+    if row.results is None or (row.dataset, board) not in robustbench.boards() or not row.comparable:
         why = "; ".join(row.differences) or f"no board is of {row.dataset} and {row.norm}"
         raise UserError(
             f"{row.name} has no place in RobustBench's form ({why}); run attack=autoattack at the board's radius on its "

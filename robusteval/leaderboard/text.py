@@ -47,7 +47,8 @@ def table(board: Board) -> Table:
         if heading in _RIGHT:
             lines.add_column(heading, justify="right", no_wrap=True)
         else:
-            lines.add_column(heading, overflow="fold", min_width=min(longest, _NAME) if heading == "model" else None)
+            whole = heading == "model" and longest <= _NAME
+            lines.add_column(heading, overflow="fold", no_wrap=whole)
     for row, place in zip(board.rows, board.places, strict=True):
         lines.add_row(*map(escape, _cells(row, place)), style="bold" if row.origin == "ours" else None)
     return lines
