@@ -10,6 +10,7 @@ usage: robusteval [GROUP=NAME ...] [KEY=VALUE ...]   evaluate; without arguments
 examples
   robusteval                                  PGD on a small adversarially trained MNIST net
   robusteval model=resnet50 attack=solarize   ImageNet at IMAGENET_ROOT or dataset.root=FOLDER
+  robusteval model=robustbench model.name=Wang2023Better_WRN-28-10 dataset=cifar10 attack=autoattack
   robusteval model=timm model.name=convnext_tiny attack=pgd threat.eps=4/255
   robusteval model=python model.entry=mynet.py:build dataset=arrays dataset.path=own.npz
 
@@ -22,6 +23,7 @@ commands
   merge RUN ... [--into DIR]      join shards of one run, or attacks on one model: the worst case
   verify RUN                      check a run's files and re-predict its adversarials
   selftest [ATTACK ...]           prove the attacks on models whose robustness is known
+  leaderboard [DIR]               runs ranked with ties (--against robustbench: beside its entries)
   tune [KEY=VALUE ...]            measure the fastest form of a model
   train NET                       train the small bundled nets again
   push RUN                        send a finished run to Weights & Biases (again)
@@ -29,7 +31,7 @@ commands
 keys (all of them: robusteval --cfg job)
   model.name=, model.entry=, model.weights=, model.mean=[..], model.sd=[..]
   dataset.root=, dataset.path=, dataset.n=500           a seeded subset
-  threat=linf_8_255, threat.norm=l2, threat.eps=8/255, threat.goal=top5
+  threat=linf (usual radius), threat=linf_8_255, threat.norm=l2, threat.eps=8/255, threat.goal=top5
   'threat.eps=[0.1,0.2,0.3]'                            robust accuracy over the radius
   attack.steps=100 and the other options of the attack
   engine.slots=64, engine.stop=never, engine.mode=fast, seed=1
