@@ -114,7 +114,8 @@ def differences(facts: Facts, board: Protocol | None, results: dict[str, Any]) -
     if not facts.standard:
         hard.append(_attack(facts))
     elif facts.attack.get("version") != "standard":
-        soft.append(f"{facts.attack['name']} {facts.attack.get('version', '')}".strip() + ": breaks at least as many")
+        named = " ".join(filter(None, (facts.attack["name"], facts.attack.get("version"))))
+        soft.append(f"{named}: breaks at least as many")
     if facts.nested is None:
         hard.append(f"images of dataset={facts.dataset}")
     elif not facts.nested:

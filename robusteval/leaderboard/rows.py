@@ -59,8 +59,8 @@ def of_entry(entry: Entry) -> Row:
     robust = entry.accuracy / 100
     low, high = wilson(round(robust * n), n)
     usual = protocol.of(entry.dataset, entry.threat)
-    differences = []
-    if entry.external is not None and entry.autoattack_acc is not None:
+    differences, lower = [], entry.accuracy < (entry.autoattack_acc or 0)
+    if lower:
         differences.append(f"external; AutoAttack {entry.autoattack_acc:.2f} %")
     if entry.eps is not None and usual is not None and entry.radius != usual.eps:
         differences.append(f"eps {entry.eps}, not {usual.written}")
@@ -70,13 +70,13 @@ def of_entry(entry: Entry) -> Row:
         origin="robustbench",
         dataset=entry.dataset,
         norm=entry.threat.lower(),
-        eps=entry.radius,
+        eps=None if usual is None else entry.radius,
         clean=entry.clean_acc / 100,
         robust=robust,
         low=low,
         high=high,
         n=n,
-        by="external" if entry.external is not None else "corruptions" if entry.eps is None else "AutoAttack",
+        by="external" if lower else "corruptions" if usual is None else "AutoAttack",
         differences=tuple(differences),
         doubts=doubts,
         entry=entry,

@@ -61,7 +61,7 @@ class Entry:
 
     @property
     def radius(self) -> float | None:
-        """The radius as a number; None for corruptions."""
+        """The radius as a number; None where none is stated. Of corruptions it is what the network was trained at."""
         if self.eps is None:
             return None
         numerator, _, denominator = self.eps.partition("/")
