@@ -20,7 +20,9 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="robusteval list", description="What can be named in an evaluation.")
     parser.add_argument("kind", nargs="?", choices=[*_KINDS], help="only these")
     parser.add_argument(
-        "pattern", nargs="?", help="only names that contain this; for models torchvision's, timm's and RobustBench's too"
+        "pattern",
+        nargs="?",
+        help="only names that contain this; for models torchvision's, timm's and RobustBench's too",
     )
     given = parser.parse_args(argv)
     console, found = terminal(), False

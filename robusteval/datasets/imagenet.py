@@ -34,8 +34,8 @@ class ImageNet(Source):
 
     Not all classes and pictures need be there: labels come from names, not from positions. ``ids`` are the pictures'
     own numbers (from 0) where they have them, so that both layouts give the same. A model that states no preprocessing
-    gets Resize(256), CenterCrop(224). ``subset=robustbench`` is the 5000 pictures of RobustBench's leaderboard, by their
-    numbers; ``n`` then draws from these.
+    gets Resize(256), CenterCrop(224). ``subset=robustbench`` is the 5000 pictures of RobustBench's leaderboard by their
+    numbers; ``n`` draws from these.
     """
 
     name: Literal["imagenet"] = "imagenet"

@@ -18,8 +18,8 @@ def model_info(row: Row) -> str:
     if row.results is None or (row.dataset, board) not in robustbench.boards() or not row.comparable:
         why = "; ".join(row.differences) or f"no board is of {row.dataset} and {row.norm}"
         raise UserError(
-            f"{row.name} has no place in RobustBench's form ({why}); run attack=autoattack at the board's radius on its "
-            "images"
+            f"{row.name} has no place in RobustBench's form ({why}); run attack=autoattack at the radius and on the "
+            "images of one of its boards"
         )
     entry, draws = row.entry, (row.run.run if row.run else {}).get("draws", 1)
     content = {

@@ -88,7 +88,9 @@ def _name(row: Row) -> str:
     entry, name = row.entry, escape(row.name)
     if row.origin == "ours" or entry is None or not entry.link.startswith("https://"):
         return name
-    return f'<a href="{escape(entry.link)}" rel=noreferrer title="{escape(entry.title)}, {escape(entry.venue)}">{name}</a>'
+    return (
+        f'<a href="{escape(entry.link)}" rel=noreferrer title="{escape(entry.title)}, {escape(entry.venue)}">{name}</a>'
+    )
 
 
 def _number(shown: str, key: float | None) -> str:

@@ -40,8 +40,8 @@ class Facts:
     """What a run's files say of its protocol.
 
     ``zoo`` is the (dataset, threat) of RobustBench's board where the model is of its zoo. ``nested`` says whether the
-    images are among the board's own: None where that cannot be known. ``standard`` says whether the attack is AutoAttack
-    with at least its standard parts and budgets, searched in float32, or a worst case over several with it.
+    images are among the board's own: None where that cannot be known. ``standard`` says whether the attack is
+    AutoAttack with at least its standard parts and budgets, searched in float32, or a worst case over several with it.
     """
 
     family: str
@@ -142,7 +142,11 @@ def disagreements(facts: Facts, board: Protocol, results: dict[str, Any], entry:
         said.append(_contradiction("clean", clean, entry.clean_acc))
     published = entry.autoattack_acc
     same = facts.eps is not None and abs(facts.eps - (entry.radius or 0)) < 1e-9 and facts.goal == "top1"
-    if published is not None and same and _departs(robust["correct"], robust["n"], published / 100, board.n, facts.nested):
+    if (
+        published is not None
+        and same
+        and _departs(robust["correct"], robust["n"], published / 100, board.n, facts.nested)
+    ):
         lower = robust["value"] < published / 100
         if facts.standard or lower:
             said.append(_contradiction("robust", robust, published))

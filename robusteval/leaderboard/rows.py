@@ -19,8 +19,8 @@ class Row:
 
     ``by`` names the attack that the accuracy is of, "external" where RobustBench quotes another than AutoAttack.
     ``differences`` are sentences on what departs from the board's protocol; a row that is not ``comparable`` has no
-    rank. ``doubts`` are what makes the number itself doubtful (failed checks): a dagger. ``disagrees`` says how a run of
-    a zoo's model departs from its own published entry.
+    rank. ``doubts`` are what makes the number itself doubtful (failed checks): a dagger. ``disagrees`` says how a run
+    of a zoo's model departs from its own published entry.
     """
 
     name: str

@@ -25,7 +25,17 @@ _NAME = 41  # columns for the longest name of the zoo
 _RIGHT = ("rank", "ties", "clean", "robust", "95 %")
 _COLUMNS = (
     *("dataset", "norm", "eps", "rank", "tie_low", "tie_high", "model", "origin", "clean_accuracy", "robust_accuracy"),
-    *("robust_low", "robust_high", "n", "by", "comparable", "autoattack_accuracy", "failed", "disagrees", "differences"),
+    *(
+        "robust_low",
+        "robust_high",
+        "n",
+        "by",
+        "comparable",
+        "autoattack_accuracy",
+        "failed",
+        "disagrees",
+        "differences",
+    ),
     "run",
 )
 

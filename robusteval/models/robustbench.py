@@ -106,7 +106,9 @@ class RobustBench:
             name=self.name,
             source=origin,
             classes=classes,
-            input_size=_CIFAR_SIZE if preprocessing.crop is None and preprocessing.resize is None else _size(preprocessing),
+            input_size=_CIFAR_SIZE
+            if preprocessing.crop is None and preprocessing.resize is None
+            else _size(preprocessing),
             class_names=_class_names(dataset),
             preprocessing=preprocessing,
         )

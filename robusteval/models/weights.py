@@ -55,7 +55,7 @@ def read(path: Path, *, key: str | None = None, prefix: str | None = None) -> St
 
 
 def state_dicts(path: Path) -> dict[str, StateDict]:
-    """Return every state dict in a file by its dotted place, "" for the whole file. Raises UserError as ``read`` does."""
+    """Return every state dict in a file by its dotted place, "" for the whole. Raises UserError as ``read`` does."""
     loaded = _loaded(path)
     return dict(_state_dicts(loaded)) or {"": _choose(loaded, path, None)}
 
@@ -77,8 +77,9 @@ def fill(network: nn.Module, state: StateDict, *, source: str) -> None:
 def fitted(module: nn.Module, namings: Sequence[StateDict], *, source: str, may_lack: Sequence[str] = ()) -> None:
     """Put the first of several namings of the same weights that fills the whole module into it.
 
-    The names ``may_lack`` keep what the module was made with where they are not there. Surplus names are left out: a network
-    is its architecture, all of which is filled. Raises UserError with the difference to the first where none does.
+    The names ``may_lack`` keep what the module was made with where they are not there. Surplus names are left out: a
+    network is its architecture, all of which is filled. Raises UserError with the difference to the nearest where none
+    does.
     """
     wanted = module.state_dict()
     due = {

@@ -1,9 +1,10 @@
 """RobustBench's architectures out of the user's installation, without its own way of loading.
 
-``import robustbench`` fails as installed from the registry: its front pulls in the evaluation, which wants ``autoattack``
-(the registry has ``pyautoattack``), ``pkg_resources`` and more. The networks need none of that, so the package is entered
-without its front: a module object with its path stands in for it while ``robustbench.model_zoo`` is imported, and is
-taken away again. Nothing in the environment is changed, and a ``robustbench`` that is already imported is used as it is.
+``import robustbench`` fails as installed from the registry: its front, ``__init__``, pulls in the evaluation, which
+wants ``autoattack`` (the registry has ``pyautoattack``), ``pkg_resources`` and more. The networks need none of that, so the
+package is entered without its front: a module object with its path stands in for it while ``robustbench.model_zoo`` is
+imported, and is taken away again. Nothing in the environment is changed, and a ``robustbench`` that is already imported
+is used as it is.
 
 Weights are read by us, with ``weights_only=True``: RobustBench's loader would run what is in a file.
 """
@@ -66,7 +67,7 @@ def installed() -> bool:
 
 @cache
 def trouble() -> str | None:
-    """Return in a sentence why RobustBench's networks cannot be had, and the command that helps; None where they can."""
+    """Return in a sentence why RobustBench's networks cannot be had, and what to do; None where they can."""
     if not library.installed(_PACKAGE):
         return f"model=robustbench needs the package {_PACKAGE}, which is not installed: {INSTALL}"
     if _is_torchattacks_copy():
@@ -220,20 +221,20 @@ def _of_timm(recipe: Recipe) -> nn.Module:
     return timm.create_model(recipe.timm_name, num_classes=classes, pretrained=False)
 
 
-def _parts(network: nn.Module, count: int) -> list[list[tuple[nn.Module, str | None]]]:
+def _parts(network: Any, count: int) -> list[list[tuple[nn.Module, str | None]]]:
     """Return for each file the parts of the network that it fills, with the place in the file where that is named."""
     if count == 1:
         return [[(network, None)]]
-    if isinstance(mixed := getattr(network, "comp_model", None), nn.Module):
+    if (mixed := getattr(network, "comp_model", None)) is not None:
         members = [[(member, None)] for member in mixed.models]
         return [*members, [(mixed.policy_net, "model"), (mixed.bn, "bn")]]
-    if isinstance(standard := getattr(network, "std_model", None), nn.Module):
+    if (standard := getattr(network, "std_model", None)) is not None:
         return [[(standard, None)], [(network.rob_model, None)]]
     return [[(member, None)] for member in network.models]
 
 
 def _chosen(found: Mapping[str, StateDict], place: str | None, path: Path) -> StateDict:
-    """Return the state dict that RobustBench takes: that of the last epoch where there are two, else the usual place."""
+    """Return the state dict that RobustBench takes: the last epoch's where there are two, else the usual place's."""
     wanted = [place, f"state_dict.{place}"] if place else ["last.state_dict", "last", "state_dict", ""]
     for name in wanted:
         if name in found:
@@ -241,7 +242,9 @@ def _chosen(found: Mapping[str, StateDict], place: str | None, path: Path) -> St
     if place is None and len(found) == 1:
         return next(iter(found.values()))
     there = ", ".join(name or "(top level)" for name in found) or "none"
-    raise UserError(f"{path} does not hold what RobustBench's file of that name does (state dicts: {there}); get it again")
+    raise UserError(
+        f"{path} does not hold what RobustBench's file of that name does (state dicts: {there}); get it again"
+    )
 
 
 def _namings(state: StateDict, module: nn.Module) -> Iterator[StateDict]:

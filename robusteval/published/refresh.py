@@ -64,9 +64,9 @@ def _zoo(checkout: Path) -> set[tuple[str, str, str]]:
         module = ast.parse((checkout / "robustbench" / "model_zoo" / f"{dataset}.py").read_text(encoding="utf-8"))
         for node in module.body:
             match node:
-                case ast.Assign(
-                    targets=[ast.Name(id=table)], value=ast.Call(args=[ast.List(elts=pairs)])
-                ) if table in _TABLES:
+                case ast.Assign(targets=[ast.Name(id=table)], value=ast.Call(args=[ast.List(elts=pairs)])) if (
+                    table in _TABLES
+                ):
                     found |= {(dataset, _TABLES[table], ast.literal_eval(pair.elts[0])) for pair in pairs}  # pyright: ignore[reportAttributeAccessIssue]
     return found
 

@@ -100,7 +100,9 @@ def find(dataset: str, threat: str, name: str) -> Entry | None:
 def zoo(dataset: str | None = None, threat: str | None = None) -> Sequence[Entry]:
     """Return the entries whose weights can be had by name, of all or one dataset and threat."""
     return [
-        entry for entry in entries() if entry.zoo and dataset in (None, entry.dataset) and threat in (None, entry.threat)
+        entry
+        for entry in entries()
+        if entry.zoo and dataset in (None, entry.dataset) and threat in (None, entry.threat)
     ]
 
 

@@ -124,7 +124,9 @@ def test_a_norm_alone_takes_the_radius_usual_for_the_data(overrides: list[str], 
         assert configuration(*overrides).key == configuration(*overrides, number).key
 
 
-@pytest.mark.parametrize("overrides", [["threat=l2"], ["threat=l2", "dataset=imagenet"], ["threat=linf", "dataset=arrays"]])
+@pytest.mark.parametrize(
+    "overrides", [["threat=l2"], ["threat=l2", "dataset=imagenet"], ["threat=linf", "dataset=arrays"]]
+)
 def test_where_no_radius_is_usual_one_is_asked_for(overrides: list[str]) -> None:
     with pytest.raises(UserError, match=r"threat\.eps=usual: no radius in .* is usual for dataset=.*; name one"):
         configuration(*overrides)

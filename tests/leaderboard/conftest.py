@@ -21,7 +21,7 @@ LINF = {"norm": "linf", "eps": 8 / 255, "goal": "top1", "region": None}
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> Maker:
-    """Return a maker of run folders in tmp_path/runs: ``robust`` images of ``n`` stand, the first ones or as flagged."""
+    """Return a maker of run folders in tmp_path/runs: ``robust`` of ``n`` images stand, the first ones or as flagged."""
 
     def make(
         name: str,
@@ -43,7 +43,12 @@ def make_run(tmp_path: Path) -> Maker:
         n = len(flags)
         path = tmp_path / "runs" / (folder or name.replace("/", "_").replace("<", "_"))
         path.mkdir(parents=True, exist_ok=True)
-        model = {"name": name, "source": "python" if zoo is None else f"robustbench {zoo}", "digest": "aa", "classes": 10}
+        model = {
+            "name": name,
+            "source": "python" if zoo is None else f"robustbench {zoo}",
+            "digest": "aa",
+            "classes": 10,
+        }
         images = {"name": dataset, "n": n, "digest": f"{dataset}{n}"}
         chosen = {"attack": {**AUTOATTACK, **(attack or {})}, "threat": {**LINF, **(threat or {})}}
         run = {

@@ -183,7 +183,11 @@ def test_one_run_in_robustbenchs_form(runs: Path, answer: Callable) -> None:
         *("eps", "clean_acc", "reported", "autoattack_acc", "footnote", "unreliable"),
     ]
     assert (written["clean_acc"], written["autoattack_acc"], written["eps"]) == ("92.44", "60.00", "8/255")
-    assert (written["dataset"], written["architecture"], written["venue"]) == ("cifar10", "WideResNet-28-10", "ICML 2023")
+    assert (written["dataset"], written["architecture"], written["venue"]) == (
+        "cifar10",
+        "WideResNet-28-10",
+        "ICML 2023",
+    )
     assert "95 % interval 59.04 to 60.96 % of n=10000" in written["footnote"]
     assert written["unreliable"] is False
     mine = json.loads(answer(str(runs / "first"), "--format", "model_info"))

@@ -49,7 +49,9 @@ def test_each_difference_is_spelt_out(row: Callable[..., Row], options: dict, co
         (np.array(imagenet_pictures()) - 1, {"zoo": "imagenet/Linf"}, ()),
     ],
 )
-@pytest.mark.parametrize("pictures", ["resize=256, crop=(224, 224), interpolation='bilinear'", "resize=232, crop=(224, 224)"])
+@pytest.mark.parametrize(
+    "pictures", ["resize=256, crop=(224, 224), interpolation='bilinear'", "resize=232, crop=(224, 224)"]
+)
 def test_pictures_of_imagenet(row: Callable[..., Row], ids: Any, options: dict, said: tuple, pictures: str) -> None:
     facts = {"digests": {"preprocessing": f"Preprocessing({pictures})"}}
     threat = {"eps": 4 / 255}
@@ -59,7 +61,9 @@ def test_pictures_of_imagenet(row: Callable[..., Row], ids: Any, options: dict, 
     assert found.differences == said + prepared
 
 
-def test_a_worst_case_with_autoattack_among_its_parts_is_comparable(make_run: Callable[..., Path], row: Callable) -> None:
+def test_a_worst_case_with_autoattack_among_its_parts_is_comparable(
+    make_run: Callable[..., Path], row: Callable
+) -> None:
     worst = {"attack": {"name": "worst of autoattack, square", "version": None}}
     facts = {"parts": [{"name": "autoattack"}, {"name": "square"}]}
     make_run("part", 5, n=10, folder="net/parts/autoattack")
@@ -93,7 +97,9 @@ ZOO = {"zoo": "cifar10/Linf"}  # Wang2023Better_WRN-28-10 has 92.44 % and 67.31 
         (8000, {"clean": 0.50, "dataset": "arrays"}, ""),
     ],
 )
-def test_a_zoos_run_is_held_against_its_own_entry(row: Callable[..., Row], robust: int, options: dict, said: str) -> None:
+def test_a_zoos_run_is_held_against_its_own_entry(
+    row: Callable[..., Row], robust: int, options: dict, said: str
+) -> None:
     found = row("Wang2023Better_WRN-28-10", robust, **ZOO, **options)
     assert found.disagrees == ((said,) if said else ())
     assert ("≠" in found.marks) == bool(said)

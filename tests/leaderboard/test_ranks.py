@@ -1,6 +1,7 @@
 """Ranks and ties against a count by hand, and the tests behind them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,9 @@ def test_published_entries_are_ranked_with_their_ties() -> None:
     values = np.array([row.robust for row in found.rows])
     assert (np.diff(values) <= 0).all()
     for number in (0, 1, 15, 16, 50, 98):
-        z = (values - values[number]) / np.sqrt((values * (1 - values) + values[number] * (1 - values[number])) / 1e4 + 1e-300)
+        z = (values - values[number]) / np.sqrt(
+            (values * (1 - values) + values[number] * (1 - values[number])) / 1e4 + 1e-300
+        )
         better, worse = (z > norm.ppf(0.975)).sum(), (z < norm.ppf(0.025)).sum()
         due = Place(rank=1 + int((values > values[number]).sum()), low=1 + int(better), high=99 - int(worse))
         assert found.places[number] == due
@@ -49,7 +52,11 @@ def test_runs_on_the_same_images_are_compared_pair_by_pair(row: Callable[..., Ro
     only = [int((first & ~other).sum()), int((other & ~first).sum())]
     assert binomtest(only[0], sum(only), 0.5).pvalue > 0.05
     places = dict(zip((found.name for found in rows), ranks(rows), strict=True))
-    assert places == {"a": Place(rank=1, low=1, high=2), "b": Place(rank=2, low=2, high=3), "c": Place(rank=2, low=1, high=3)}
+    assert places == {
+        "a": Place(rank=1, low=1, high=2),
+        "b": Place(rank=2, low=2, high=3),
+        "c": Place(rank=2, low=1, high=3),
+    }
 
 
 def test_runs_on_other_images_are_compared_as_two_samples(row: Callable[..., Row]) -> None:
@@ -74,7 +81,7 @@ def test_a_subset_departs_where_the_hypergeometric_says_so(k: int, n: int) -> No
 
 def test_chance_alone_departs_in_five_of_a_hundred() -> None:
     """Over all subsets of 400 of the published images, by the probability of each count: at most 5 %, not far less."""
-    drawn = hypergeom(10_000, 6731, 400)
+    drawn: Any = hypergeom(10_000, 6731, 400)
     counts = range(230, 310)
     wrong = sum(drawn.pmf(k) for k in counts if _departs(k, 400, 0.6731, 10_000, nested=True))
     assert drawn.cdf(229) + drawn.sf(309) < 1e-4

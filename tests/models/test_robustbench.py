@@ -24,7 +24,7 @@ from robusteval.models.robustbench import RobustBench
 from robusteval.models.weights import digest_of
 
 FRONT = "raise ImportError(\"No module named 'autoattack'\")\n"
-ZOO = '''
+ZOO = """
 import enum
 from collections import OrderedDict
 import torch
@@ -105,8 +105,8 @@ model_dicts = {
                                   "Singh2023Revisiting_ViT-S-ConvStem": of("BicubicRes256Crop224"),
                                   "Mo2022When_ViT-B": of("Res224"), "Salman2020Do_R50": of("Odd")}},
 }
-'''
-CIFAR = {"dataset": "cifar10", "threat": "linf"}
+"""
+CIFAR: dict[str, Any] = {"dataset": "cifar10", "threat": "linf"}
 
 
 @pytest.fixture
@@ -137,7 +137,9 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forget: Callable[
     return package
 
 
-def network(board: tuple[str, str] = ("cifar10", "Linf"), name: str = "Sehwag2021Proxy_R18", seed: int = 1) -> nn.Module:
+def network(
+    board: tuple[str, str] = ("cifar10", "Linf"), name: str = "Sehwag2021Proxy_R18", seed: int = 1
+) -> nn.Module:
     torch.manual_seed(seed)
     made = zoo.build(zoo.recipe(*board, name)).eval()
     for value in made.state_dict().values():
@@ -193,7 +195,10 @@ def test_without_it_one_sentence_names_the_command(monkeypatch: pytest.MonkeyPat
     ("line", "said"),
     [
         ("import geotorch_not_there_\n", r"fails to import \(No module named"),
-        ("raise ModuleNotFoundError(\"No module named 'geotorch'\", name='geotorch')\n", r"geotorch too.*\[robustbench\]"),
+        (
+            "raise ModuleNotFoundError(\"No module named 'geotorch'\", name='geotorch')\n",
+            r"geotorch too.*\[robustbench\]",
+        ),
         ("raise AttributeError('timm has changed')\n", r"AttributeError: timm has changed.*--force-reinstall"),
     ],
 )
@@ -275,7 +280,11 @@ def renamed(state: dict, prefix: str) -> dict:
         lambda state: renamed(state, "module."),
         lambda state: {"epoch": 3, "state_dict": renamed(state, "module.model.")},
         lambda state: {"last": state, "best": {name: -value for name, value in state.items()}},
-        lambda state: {"state_dict": renamed(state, "model."), "acc": np.float64(0.5), "args": argparse.Namespace(lr=1)},
+        lambda state: {
+            "state_dict": renamed(state, "model."),
+            "acc": np.float64(0.5),
+            "args": argparse.Namespace(lr=1),
+        },
         lambda state: {"net": state, "optimizer": {"lr": 0.1}},
         lambda state: {**state, "conv1.scores": torch.zeros(1)},  # of a pruned network, which RobustBench drops too
     ],

@@ -77,7 +77,12 @@ def test_external_ranks_before_autoattack() -> None:
 
 @pytest.mark.parametrize(
     ("pair", "within", "of"),
-    [(("cifar10", "Linf"), 83, 98), (("cifar100", "Linf"), 32, 37), (("imagenet", "Linf"), 21, 29), (("cifar10", "L2"), 12, 20)],
+    [
+        (("cifar10", "Linf"), 83, 98),
+        (("cifar100", "Linf"), 32, 37),
+        (("imagenet", "Linf"), 21, 29),
+        (("cifar10", "L2"), 12, 20),
+    ],
 )
 def test_most_neighbours_are_ties(pair: tuple[str, str], within: int, of: int) -> None:
     """How many neighbours differ by less than the unpaired 95 % sampling error, counted once by other code.
@@ -108,8 +113,16 @@ def test_a_refresh_reads_what_is_there(tmp_path: Path) -> None:
     for dataset in ("cifar100", "imagenet"):
         (zoo_folder / f"{dataset}.py").write_text("common_corruptions = OrderedDict([])\n")
     info = {
-        **{"link": "l", "name": "t", "venue": "v", "architecture": "a", "additional_data": True},
-        **{"number_forward_passes": 1, "eps": "8/255", "clean_acc": "90.10", "reported": "null", "autoattack_acc": "50.0"},
+        "link": "l",
+        "name": "t",
+        "venue": "v",
+        "architecture": "a",
+        "additional_data": True,
+        "number_forward_passes": 1,
+        "eps": "8/255",
+        "clean_acc": "90.10",
+        "reported": "null",
+        "autoattack_acc": "50.0",
     }
     for name, more in (("A", {"external": "40.5", "unreliable": True, "footnote": "words"}), ("C", {})):
         file = tmp_path / "model_info" / "cifar10" / "Linf" / f"{name}.json"
@@ -127,12 +140,19 @@ def test_a_refresh_reads_what_is_there(tmp_path: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", code, str(target), str(tmp_path)], check=True)
     found = json.loads(target.read_text())["entries"]
-    assert [(entry["name"], entry["zoo"], entry.get("external")) for entry in found] == [("A", True, 40.5), ("C", False, None)]
+    assert [(entry["name"], entry["zoo"], entry.get("external")) for entry in found] == [
+        ("A", True, 40.5),
+        ("C", False, None),
+    ]
     assert "footnote" not in found[0]
     assert json.loads(target.with_name("imagenet_5000.json").read_text())["pictures"] == [11, 20685]
 
 
 def test_a_dataset_belongs_to_a_family() -> None:
-    assert [protocol.family(name) for name in ("cifar10_samples", "mnist_5k", "imagenet")] == ["cifar10", "mnist", "imagenet"]
+    assert [protocol.family(name) for name in ("cifar10_samples", "mnist_5k", "imagenet")] == [
+        "cifar10",
+        "mnist",
+        "imagenet",
+    ]
     assert protocol.usual("imagenet_samples", "linf") == 4 / 255
     assert protocol.usual("mnist", "l2") is None
