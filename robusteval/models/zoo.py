@@ -1,10 +1,10 @@
 """RobustBench's architectures out of the user's installation, without its own way of loading.
 
 ``import robustbench`` fails as installed from the registry: its front, ``__init__``, pulls in the evaluation, which
-wants ``autoattack`` (the registry has ``pyautoattack``), ``pkg_resources`` and more. The networks need none of that, so the
-package is entered without its front: a module object with its path stands in for it while ``robustbench.model_zoo`` is
-imported, and is taken away again. Nothing in the environment is changed, and a ``robustbench`` that is already imported
-is used as it is.
+wants ``autoattack`` (the registry has ``pyautoattack``), ``pkg_resources`` and more. The networks need none of that,
+so the package is entered without its front: a module object with its path stands in for it while
+``robustbench.model_zoo`` is imported, and is taken away again. Nothing in the environment is changed, and a
+``robustbench`` that is already imported is used as it is.
 
 Weights are read by us, with ``weights_only=True``: RobustBench's loader would run what is in a file.
 """

@@ -21,7 +21,7 @@ LINF = {"norm": "linf", "eps": 8 / 255, "goal": "top1", "region": None}
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> Maker:
-    """Return a maker of run folders in tmp_path/runs: ``robust`` of ``n`` images stand, the first ones or as flagged."""
+    """Return a maker of run folders in tmp_path/runs: ``robust`` of ``n`` images stand, the first or as flagged."""
 
     def make(
         name: str,
