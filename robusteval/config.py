@@ -5,6 +5,7 @@ in an option is answered with the key, what came, and what is allowed.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -190,9 +191,15 @@ def construct(kind: type[T], values: Mapping[str, Any], section: str) -> T:
             )
     given = {name: _number(value, hints[name], f"{section}.{name}") for name, value in values.items()}
     try:
-        return TypeAdapter(kind).validate_python(given)
+        return _adapter(kind).validate_python(given)
     except ValidationError as error:
         raise UserError(_sentence(error, section, given)) from None
+
+
+@functools.cache
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    """Return pydantic's view of a dataclass, made once: a sweep builds a thousand configurations of a few kinds."""
+    return TypeAdapter(kind)
 
 
 def _sentence(error: ValidationError, section: str, given: Mapping[str, Any]) -> str:
