@@ -5,6 +5,7 @@ in an option is answered with the key, what came, and what is allowed.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -190,7 +191,7 @@ def construct(kind: type[T], values: Mapping[str, Any], section: str) -> T:
             )
     given = {name: _number(value, hints[name], f"{section}.{name}") for name, value in values.items()}
     try:
-        return TypeAdapter(kind).validate_python(given)
+        return _adapter(kind).validate_python(given)
     except ValidationError as error:
         raise UserError(_sentence(error, section, given)) from None
 
@@ -208,6 +209,12 @@ def _with_radius(composed: Mapping[str, Any]) -> Mapping[str, Any]:
             f"threat.eps=usual: no radius in {norm} is usual for dataset={data}; name one, as in threat.eps=8/255"
         )
     return {**threat, "eps": radius}
+
+
+@functools.cache
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    """Return pydantic's view of a dataclass, made once: a sweep builds a thousand configurations of a few kinds."""
+    return TypeAdapter(kind)
 
 
 def _sentence(error: ValidationError, section: str, given: Mapping[str, Any]) -> str:

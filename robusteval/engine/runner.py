@@ -1,5 +1,6 @@
 """One evaluation: from a validated configuration to a complete run folder."""
 
+import contextlib
 import dataclasses
 import sys
 import time
@@ -52,13 +53,20 @@ def evaluate(config: Config, command: Sequence[str], *, in_sweep: bool = False) 
     if derived(run) and not config.runs.fresh:
         plan.serves(run, config)
         if not isinstance(config.logger, NoLogger) and not run.results()["sinks"]:
-            push(config.logger, run.path)  # a run that was interrupted there, or made without
+            _push_late(config, run)
         if runtime.share[0] == 1:  # once for all shards
             show(run.results(), run.path)
         return run.path
     with failures.recorded(run, runtime.task, begin=in_sweep):
         _evaluate(config, run, command)
     return run.path
+
+
+def _push_late(config: Config, run: RunFolder) -> None:
+    """Send a run that was interrupted there, or made without a sink; not while another task is doing just that."""
+    with contextlib.suppress(lock.Held), lock.hold(run.locks, lock.FINAL, against=[lock.FINAL, lock.PLAIN]):
+        if not run.results()["sinks"]:
+            push(config.logger, run.path)
 
 
 def start_anew(run: RunFolder) -> None:

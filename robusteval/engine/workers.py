@@ -103,12 +103,13 @@ def _heard(connection: Connection, process: SpawnProcess, run: RunFolder) -> Mes
 
 @contextlib.contextmanager
 def _deaf() -> Iterator[None]:
-    """Let a process that is started meanwhile never hear Ctrl-C and SIGTERM, which reach whole groups of processes.
+    """Let a process that is started meanwhile never hear Ctrl-C, SIGTERM, or SIGUSR2 (Slurm: your time is nearly up).
 
-    Answering them is the parent's part. They are blocked, not ignored, so that the parent misses none in between.
+    They reach whole groups of processes; answering them is the parent's part. They are blocked, not ignored, so that
+    the parent misses none in between.
     """
     resource_tracker.ensure_running()  # starting it ends by unblocking these two signals
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGUSR2})
     try:
         yield
     finally:

@@ -3,15 +3,15 @@
 import argparse
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from robusteval.errors import UserError
-from robusteval.evidence import failures, lock
+from robusteval.evidence import failures, lock, sweeps
 from robusteval.evidence.folder import RunFolder
 
-State = Literal["done", "running", "failed", "interrupted", "incomplete", "damaged"]
+State = Literal["done", "running", "failed", "interrupted", "incomplete", "missing", "damaged"]
 Format = Literal["table", "csv", "md"]
 
 
@@ -51,6 +51,29 @@ def begun(directory: Path) -> list[Path]:
 
 def _is_run(path: Path) -> bool:
     return (path / "run.json").is_file() or any(path.glob("errors/*.txt"))
+
+
+def survey(directory: Path) -> list[Progress]:
+    """Return how far each run of a folder has come, with the Slurm jobs of what is open.
+
+    Also of runs that a sweep planned there and nobody has begun: ``missing``. Raises UserError as ``find`` does.
+    """
+    folders = begun(directory)
+    jobs: dict[str, list[str]] = {}
+    for (name, _), entry in sweeps.read(directory.parent if folders == [directory] else directory).items():
+        jobs.setdefault(name, []).extend([entry.job] if entry.job else [])
+    found = [look(folder) for folder in folders]
+    if folders != [directory]:
+        unknown = jobs.keys() - {folder.name for folder in folders}
+        found += [Progress(folder=directory / name, state="missing", note="not begun") for name in unknown]
+    return [_with_jobs(one, jobs.get(one.folder.name, [])) for one in sorted(found, key=lambda one: one.folder)]
+
+
+def _with_jobs(run: Progress, jobs: Sequence[str]) -> Progress:
+    if not jobs or run.state == "done":
+        return run
+    named = f"Slurm job {jobs[0]}" if len(jobs) == 1 else f"{len(jobs)} Slurm jobs, {jobs[0]} to {jobs[-1]}"
+    return replace(run, note="; ".join(filter(None, [run.note, named])))
 
 
 def look(folder: Path) -> Progress:
