@@ -8,6 +8,8 @@ from robusteval.checks.verdict import Check, verdict
 
 # By how much of robust accuracy Square may lower it after attacks by gradients; AutoAttack's own bound.
 _SURPRISE = 0.002
+# From here on the number is Square's, which is a weak attack, so that it bounds robustness poorly.
+_ALARM = 0.05
 
 
 def checks(run: dict[str, Any], samples: pa.Table) -> list[Check]:
@@ -26,14 +28,16 @@ def protocol(run: dict[str, Any]) -> Check:
         return verdict(
             "protocol",
             "warn",
-            "a search in bfloat16 makes no AutoAttack number; engine.mode=fast+standard makes one",
+            "a search in bfloat16 makes no AutoAttack number",
+            "use engine.mode=fast+standard",
         )
     if not run["plan"]["published"]:
         return verdict(
             "protocol",
             "warn",
             f"steps={attack['steps']} and queries={attack['queries']} are not AutoAttack's budgets of 100 and 5000, so "
-            "this is no AutoAttack number: do not compare it with published ones",
+            "this is no AutoAttack number",
+            "do not compare it with published ones",
         )
     return verdict("protocol", "pass", f"AutoAttack {attack['version']} with its published stages and budgets")
 
@@ -46,9 +50,9 @@ def square(samples: pa.Table) -> Check:
         return verdict("square", "pass", "Square found hardly anything that attacks by gradients had not")
     return verdict(
         "square",
-        "warn",
-        f"Square broke {count} images ({share:.1%}) that attacks by gradients had not, a sign that gradients mislead: "
-        "give Square more queries and try an attack adapted to the network",
+        "fail" if share > _ALARM and count > 2 else "warn",
+        f"Square broke {count} images ({share:.1%}) that attacks by gradients had not, a sign that gradients mislead",
+        "give Square more queries, and try an attack adapted to the network",
     )
 
 

@@ -14,9 +14,10 @@ from robusteval.classifier import Classifier
 from robusteval.config import Config
 from robusteval.datasets.base import Dataset
 from robusteval.datasets.checks import check
-from robusteval.engine import memory, oracle, plan, probe, selftest
+from robusteval.engine import memory, oracle, plan, selftest
 from robusteval.engine.careful import Careful
 from robusteval.engine.devices import devices_of
+from robusteval.engine.facts import look
 from robusteval.engine.finish import derived, finish, finish_together
 from robusteval.engine.session import Session, load, opened
 from robusteval.engine.signals import interruptible
@@ -150,7 +151,7 @@ def _begin(run: RunFolder, session: Session, command: Sequence[str]) -> Session:
         return session
     labels = torch.from_numpy(session.dataset.labels[: len(first)]).to(session.device)
     gradients = facts["plan"]["gradients"]
-    facts["model_facts"] = probe.look(passes, first, labels, gradients=gradients)
+    facts["model_facts"] = look(session, gradients=gradients)
     facts["draws"] = 1 if facts["model_facts"]["deterministic"] else config.engine.draws
     facts["bitwise"] = selftest.bitwise(passes, first, labels, gradients=gradients)
     facts["oracle"] = _oracle(session, facts["model_facts"], labels, gradients=gradients)

@@ -14,11 +14,18 @@ from robusteval.compose import composed, sweep
 from robusteval.config import Config, build, construct
 from robusteval.errors import UserError
 from robusteval.groups import CONF, groups
-from robusteval.options import Engine, Evidence, Runs, Runtime
+from robusteval.options import Checks, Engine, Evidence, Runs, Runtime, Stop
 from robusteval.threat import ThreatModel
 
 FILES = [(group, name) for group, names in groups().items() for name in names]
-SECTIONS = {"engine": Engine, "evidence": Evidence, "runtime": Runtime, "threat": ThreatModel}
+SECTIONS = {
+    "engine": Engine,
+    "evidence": Evidence,
+    "checks": Checks,
+    "stop": Stop,
+    "runtime": Runtime,
+    "threat": ThreatModel,
+}
 
 
 def configuration(*overrides: str, config_dir: Path | None = None) -> Config:
@@ -180,7 +187,8 @@ def changed(field: dataclasses.Field, hint: Any, value: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    "section", ["model", "dataset", "threat", "attack", "engine", "runtime", "evidence", "logger", "runs"]
+    "section",
+    ["model", "dataset", "threat", "attack", "engine", "runtime", "evidence", "checks", "stop", "logger", "runs"],
 )
 def test_the_key_follows_what_decides_the_result_and_nothing_else(section: str) -> None:
     """Also a field that is new: it counts unless it is listed here."""
@@ -194,7 +202,7 @@ def test_the_key_follows_what_decides_the_result_and_nothing_else(section: str) 
         for name, value in vars(held).items():
             object.__setattr__(copied, name, value)
         object.__setattr__(copied, field.name, other)
-        decides = section in ("model", "dataset", "threat", "attack")
+        decides = section in ("model", "dataset", "threat", "attack", "stop")
         decides |= section == "engine" and field.name in ("chunk", "stop", "draws", "mode")
         decides &= field.name != "download"  # how the images come changes nothing
         assert (dataclasses.replace(base, **{section: copied}).key != base.key) == decides, field.name
