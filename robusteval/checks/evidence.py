@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from robusteval.checks import cascade, inputs, model, search
 from robusteval.checks.verdict import Check, verdict
-from robusteval.evidence import shards
+from robusteval.evidence import shards, stopping
 from robusteval.evidence.folder import CLEAN, RunFolder
 
 
@@ -39,7 +39,7 @@ def spent(run: RunFolder) -> dict[str, pa.Table]:
     """Return what entered each stage, with whether that broke it and after how many passes."""
     columns = ["broken", "forward_passes"]
     return {
-        stage: pa.concat_tables([shards.read(path).select(columns) for path in run.shards(stage).inspect()[0].values()])
+        stage: pa.concat_tables([shards.read(path).select(columns) for path in stopping.evidence(run, stage)])
         for stage in run.stages[1:]
     }
 
@@ -62,7 +62,7 @@ def confirmed(run: RunFolder) -> Check:
     """Whether the model as given agreed with every claim of the search."""
     rejected = 0
     for stage in run.stages[1:]:
-        for path in run.shards(stage).inspect()[0].values():
+        for path in stopping.evidence(run, stage):
             rejected += int(shards.metadata_of(path).get("rejected", "0"))
     if run.run["draws"] > 1:
         return verdict(
@@ -118,7 +118,7 @@ def reference_budget(run: RunFolder) -> list[Check]:
     marks = [
         shards.metadata_of(path)["outside"]
         for stage in run.stages[1:]
-        for path in run.shards(stage).inspect()[0].values()
+        for path in stopping.evidence(run, stage)
         if "outside" in shards.metadata_of(path)
     ]
     if not marks:
@@ -141,4 +141,4 @@ def reference_budget(run: RunFolder) -> list[Check]:
 
 def exhaustive(run: RunFolder) -> bool:
     """Return whether all images of the run are on the k/255 grid."""
-    return all(shards.metadata_of(path).get("on_grid") == "True" for path in run.shards(CLEAN).inspect()[0].values())
+    return all(shards.metadata_of(path).get("on_grid") == "True" for path in stopping.evidence(run, CLEAN))

@@ -20,7 +20,9 @@ def look(session: Session, *, gradients: bool) -> dict[str, Any]:
     On images spread over the dataset, whose order may be that of its classes.
     """
     config, dataset, level = session.config, session.dataset, session.config.checks.level
-    positions = np.unique(np.linspace(0, len(dataset) - 1, min(len(dataset), _LOOKED_AT)).round().astype(np.int64))
+    many = min(len(dataset), _LOOKED_AT)
+    spread = np.linspace(0, many - 1 if config.stop.asked else len(dataset) - 1, many)  # there in random order anyway
+    positions = spread.round().astype(np.int64)
     images = to_device(dataset.images(positions), session.device)
     labels = to_device(dataset.labels[positions], session.device)
     passes = session.passes

@@ -1,6 +1,7 @@
 """One evaluation: from a validated configuration to a complete run folder."""
 
 import dataclasses
+import itertools
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from robusteval.engine.workers import share
 from robusteval.errors import UserError
 from robusteval.evidence import atomic, failures, lock, times
 from robusteval.evidence.folder import RunFolder
+from robusteval.evidence.stopping import Decision
 from robusteval.provenance import provenance
 from robusteval.report.console import show
 from robusteval.report.progress import progress
@@ -122,10 +124,15 @@ def _run(
         with progress(_samples(run, dataset, mine), _label(config)) as advance:
             careful = Careful(session, run, advance)
             tasks = list(careful.work.pending(mine))
-            if min(len(devices), len(tasks)) > 1:
-                share(config, run, tasks, devices[: len(tasks)], advance)
+            decision = Decision(run)
+
+            def enough() -> bool:
+                return bool(config.stop.asked) and decision.counted() is not None
+
+            if min(len(devices), len(tasks)) > 1 and not enough():
+                share(config, run, tasks, devices[: len(tasks)], advance, enough)
             else:
-                for number, done in tasks:
+                for number, done in itertools.takewhile(lambda _: not enough(), tasks):
                     careful.compute(number, done)
     times.note(run, config.runtime.task, time.monotonic() - begun)
 

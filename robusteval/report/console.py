@@ -20,6 +20,7 @@ from robusteval.report.words import (
     point_in_words,
     radius,
     seconds,
+    stopped_in_words,
     threat_in_words,
 )
 
@@ -62,6 +63,8 @@ def show(results: dict[str, Any], folder: Path) -> None:
     """Print the results of results.json; the caller prints the folder's path after it."""
     console = terminal()
     console.print(_heading(results), soft_wrap=True)
+    if "stopped" in results:
+        console.print(escape(stopped_in_words(results["stopped"])), soft_wrap=True)
     console.print(accuracies(results))
     if _dagger(results):
         console.print("† a check failed: do not quote this number before reading why", style="bold red")
