@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from robusteval.checks import cascade, inputs, model, search
+from robusteval.checks import cascade, inputs, model, search, transfer
 from robusteval.checks.verdict import Check, verdict
 from robusteval.evidence import shards, stopping
 from robusteval.evidence.folder import CLEAN, RunFolder
@@ -31,6 +31,7 @@ def checks(run: RunFolder, samples: pa.Table) -> list[Check]:
         *grid(run),
         *reference_budget(run),
         *cascade.checks(run.run, samples),
+        *transfer.checks(run.run, samples),
         *search.checks(run.run, samples, spent(run)),
     ]
 

@@ -24,7 +24,7 @@ def checks(run: dict[str, Any], samples: pa.Table) -> list[Check]:
     """Return the checks of a run's input, from the facts in run.json and the table of samples."""
     facts = run["model_facts"]
     seen = facts.get("input")
-    found = [] if seen is None else [brightness(seen), normalisation(seen, facts["images"])]
+    found = [] if seen is None else [brightness(seen), normalisation(seen)]
     found += reference(run, samples)
     found.append(class_order(samples, run["model"]["classes"]))
     if "shape" in facts and run["threat"]["eps"] is not None:
@@ -46,8 +46,9 @@ def brightness(seen: dict[str, Any]) -> Check:
     )
 
 
-def normalisation(seen: dict[str, Any], n: int) -> Check:
+def normalisation(seen: dict[str, Any]) -> Check:
     """Whether another normalisation makes the model right far more often, image by image."""
+    n = seen["images"]
     for name, tried in seen["normalisations"].items():
         gained, lost = tried["gained"], tried["lost"]
         # Of a network that answers the same whatever it sees, any change may hit the commonest class.

@@ -21,9 +21,12 @@ _LEVELS = ("off", "standard", "strict")
 def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[str, Any]:
     """Return what run.json says of the plan and of what was met: key, digests, chunks, stages."""
     identity = config.identity()
-    digests = {"model": classifier.digest, "dataset": dataset.digest, "preprocessing": repr(classifier.preprocessing)}
+    digests = digests_of(classifier, dataset)
     if (library := config.attack.library()) is not None:
         digests["library"] = library
+    if (read := config.attack.files()) is not None:
+        digests["attack"] = read
+    origins = config.attack.origins()
     canonical = "\n".join([config.key, *digests.values()])
     columns, stages = config.attack.columns(), stages_of(config.attack, config.threat, config.engine.mode)
     attacks = [stage.attack for stage in stages]
@@ -54,6 +57,7 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
             **({"stopping": config.stop.asked} if config.stop.asked else {}),
             "point": point_of(config.attack, config.engine.stop),
             **({} if survey is None else {"survey": survey}),
+            **({"origins": origins} if origins else {}),
         },
         "model": {
             "name": classifier.name,
@@ -77,6 +81,11 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
     }
 
 
+def digests_of(classifier: Classifier, dataset: Dataset) -> dict[str, str]:
+    """Return what tells apart two models, sets of images, and ways from a picture to an input."""
+    return {"model": classifier.digest, "dataset": dataset.digest, "preprocessing": repr(classifier.preprocessing)}
+
+
 def same(run: RunFolder, facts: dict[str, Any], config: Config) -> None:
     """Refuse to go on with a run that began with other weights, data or preprocessing, or that keeps less evidence."""
     if (what := differs(run, facts)) is not None:
@@ -90,7 +99,7 @@ def differs(run: RunFolder, facts: dict[str, Any]) -> str | None:
     """Return what was met now and is not what the run began with, or None."""
     for name, met in facts["digests"].items():
         if run.run["digests"].get(name) != met:
-            return {"model": "weights", "dataset": "images or labels"}.get(name, name)
+            return {"model": "weights", "dataset": "images or labels", "attack": "files of attack.runs"}.get(name, name)
     return None
 
 

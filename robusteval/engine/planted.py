@@ -7,6 +7,7 @@ planted point is a random corner of the ball; ours climbs from there along the r
 two does not pass by luck.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +22,7 @@ from robusteval.engine.jobs import Chunk
 from robusteval.engine.passes import QUANTUM, Passes
 from robusteval.engine.probe_attacks import searcher_of
 from robusteval.engine.session import Session
+from robusteval.engine.stages import Stage
 from robusteval.engine.transfer import to_device
 from robusteval.threat import ThreatModel
 
@@ -39,12 +41,27 @@ def look(session: Session, images: Tensor, ids: np.ndarray, *, climb: bool) -> d
     Of at most 16 images those count whose readout separates the planted point; ``by_stage`` says which stage found it.
     Without ``climb`` the planted points are random corners, and no gradient is asked for.
     """
-    threat = replace(session.config.threat.balls()[-1], goal="top1")
+    threat, seed = session.config.threat.balls()[-1], session.config.seed
+    return run(session.passes, images, ids, threat, session.stages, seed=seed, climb=climb)
+
+
+def run(
+    passes: Passes,
+    images: Tensor,
+    ids: np.ndarray,
+    threat: ThreatModel,
+    stages: Sequence[Stage],
+    *,
+    seed: int,
+    climb: bool,
+) -> dict[str, Any]:
+    """Return what ``look`` does for a network and the stages of an attack in the ball of ``threat``."""
+    threat = replace(threat, goal="top1")
     images, ids = _apart(images, ids, threat)
     if not len(images):
         return {"images": 0, "found": 0, "by_stage": {}}
-    readout, usable = plant(session.passes, images, ids, threat, session.config.seed, climb=climb)
-    passes = replace(session.passes, module=readout)
+    readout, _, usable = plant(passes, images, ids, threat, seed, climb=climb)
+    passes = replace(passes, module=readout)
     x = images[usable]
     chunk = Chunk(
         images=x,
@@ -52,10 +69,10 @@ def look(session: Session, images: Tensor, ids: np.ndarray, *, climb: bool) -> d
         logits=passes.logits(x),
         ids=ids[usable.cpu().numpy()],
     )
-    searcher = searcher_of(passes, session.config.seed)
+    searcher = searcher_of(passes, seed)
     searcher = replace(searcher, oracles={"float32": passes, "bfloat16": passes})
     standing, found = list(range(len(x))), {}
-    for stage in session.stages:
+    for stage in stages:
         if stage.threat.radius != threat.radius:
             continue
         board = searcher.run(replace(stage, threat=threat), chunk, standing)
@@ -67,8 +84,10 @@ def look(session: Session, images: Tensor, ids: np.ndarray, *, climb: bool) -> d
 
 def plant(
     passes: Passes, images: Tensor, ids: np.ndarray, threat: ThreatModel, seed: int, *, climb: bool
-) -> "tuple[Readout, Tensor]":
-    """Return the network with a readout for each image [n, C, H, W], and the rows whose planted point it separates."""
+) -> "tuple[Readout, Tensor, Tensor]":
+    """Return the network with a readout for each image [n, C, H, W], the points planted for them [n, C, H, W], and the
+    rows for which it tells that point from those within.
+    """
     corner = threat.project(images + _outward(images, ids, threat, seed), images)
     inner = [_inner(images, ids, threat, seed, number) for number in range(_INNER)]
     answers = torch.stack([passes.logits(points).double() for points in inner], 1)
@@ -84,11 +103,11 @@ def plant(
     highest = (answers @ weight[:, :, None])[:, :, 0].amax(1)
     readout = Readout(passes.module, images, weight, highest, torch.ones_like(highest), threat)
     above = replace(passes, module=readout)
-    top = _climb(above, corner, images, threat) if climb else above.logits(corner)[:, 1]
-    gap = top.double()  # over the highest inner point, in the readout's own units
+    points = _climb(above, corner, images, threat) if climb else corner
+    gap = above.logits(points)[:, 1].double()  # over the highest inner point, in the readout's own units
     usable = (gap > 1e-6 * highest.abs().clamp(min=1e-6)).nonzero()[:, 0]
     boundary, unit = highest + _HEIGHT * gap, gap.clamp(min=1e-12) / _SCALE
-    return Readout(passes.module, images, weight, boundary, unit, threat), usable
+    return Readout(passes.module, images, weight, boundary, unit, threat), points, usable
 
 
 class Readout(nn.Module):
@@ -122,7 +141,7 @@ class Readout(nn.Module):
 
 
 def _climb(passes: Passes, start: Tensor, images: Tensor, threat: ThreatModel) -> Tensor:
-    """Return how high [n] a readout gets from ``start`` by steps along its gradient, each of which must go up."""
+    """Return the points [n, C, H, W] to which steps along a readout's gradient lead from ``start``, each of them up."""
     lo, hi = threat.bounds(images)
     eps = torch.full((len(images),), threat.radius, device=images.device)
     best, step = start, eps / 4
@@ -137,7 +156,7 @@ def _climb(passes: Passes, start: Tensor, images: Tensor, threat: ThreatModel) -
         up = value > highest
         best, highest = torch.where(rows(up, best), moved, best), torch.where(up, value, highest)
         step = torch.where(up, step, step * 0.6)
-    return highest
+    return best
 
 
 def _outward(images: Tensor, ids: np.ndarray, threat: ThreatModel, seed: int) -> Tensor:

@@ -26,7 +26,7 @@ _GOOD = 0.9  # accuracy from which on no other normalisation can be much better
 
 
 def look(passes: Passes, images: Tensor, labels: Tensor, logits: Tensor) -> dict[str, Any]:
-    """Return {low, high, right, normalisations} of images [n, C, H, W] with labels [n] and logits [n, classes].
+    """Return {images, low, high, right, labels, normalisations} of images [n, C, H, W] with labels [n] and logits [n, classes].
 
     ``normalisations`` has, for each other way that was tried, how many images are right only that way (``gained``),
     how many only as given (``lost``), and how many classes those right that way belong to (``classes``).
@@ -42,6 +42,7 @@ def look(passes: Passes, images: Tensor, labels: Tensor, logits: Tensor) -> dict
                 "classes": len(labels[answers].unique()),
             }
     return {
+        "images": len(images),
         "low": float(images.min()),
         "high": float(images.max()),
         "right": int(right.sum()),
@@ -54,11 +55,9 @@ def _others(passes: Passes, channels: int) -> Iterator[tuple[str, Passes]]:
     module = passes.module
     if isinstance(module, Normalised):
         yield "without model.mean and model.sd", _passes(passes, module.network)
-        given = (tuple(module.mean.flatten().tolist()), tuple(module.sd.flatten().tolist()))
-        # In the user's network or data they may be applied a second time.
-        yield "with the inverse of model.mean and model.sd", _passes(passes, _Rescaled(module, given, undo=True))
     for name, (mean, sd) in _USUAL.get(channels, {}).items():
         yield f"normalised by {name}", _passes(passes, _Rescaled(module, (mean, sd)))
+        yield f"with one normalisation by {name} undone", _passes(passes, _Rescaled(module, (mean, sd), undo=True))
     yield "in 0 to 255", _passes(passes, _Rescaled(module, ((0.0,), (1 / 255,))))
 
 

@@ -80,7 +80,7 @@ def _evaluate(config: Config, run: RunFolder, command: Sequence[str]) -> None:
         classifier, dataset = load(config)
         for note in (*dataset.notes, *config.attack.notes()):
             print(f"robusteval: {note}", file=sys.stderr)
-        _fits(config, classifier)
+        _fits(config, classifier, dataset)
         if config.runs.fresh:
             start_anew(run)
         task = config.runtime.task
@@ -182,8 +182,10 @@ def _oracle(session: Session, seen: dict[str, Any], labels: torch.Tensor, *, gra
     return {**choice.facts(), "precisions": sorted({stage.precision for stage in session.stages})}
 
 
-def _fits(config: Config, classifier: Classifier) -> None:
-    """Refuse an attack or a goal that needs more classes than there are."""
+def _fits(config: Config, classifier: Classifier, dataset: Dataset) -> None:
+    """Refuse an attack or a goal that needs more classes than there are, or an attack made for other images."""
+    if (sentence := config.attack.foreign(plan.digests_of(classifier, dataset))) is not None:
+        raise UserError(sentence)
     needed = 6 if config.threat.goal == "top5" else config.attack.min_classes()
     if classifier.classes < needed:
         attack = f"attack={config.attack.method} with these options"
