@@ -75,9 +75,9 @@ class Draw(Protocol):
 class Job:
     """What an attack starts from: one (sample, restart, target) per slot, every tensor [slots, ...].
 
-    ``logits`` are those of the clean image, ``sample`` its id. ``lo`` and ``hi`` are the box, the region and (Linf) the ball together:
-    Linf projection is ``clamp(lo, hi)``. ``eps`` [slots] is the radius in ``norm``, infinite where unbounded.
-    An attack that keeps the nearest adversarial gets neither ball nor radius.
+    ``logits`` are those of the clean image, ``sample`` its id. ``lo`` and ``hi`` are the box, the region and
+    (Linf) the ball together: Linf projection is ``clamp(lo, hi)``. ``eps`` [slots] is the radius in ``norm``, infinite
+    where unbounded. An attack that keeps the nearest adversarial gets neither ball nor radius.
     """
 
     x: Tensor

@@ -132,7 +132,7 @@ def _names(run: str) -> list[str]:
 
 @functools.cache
 def _index(run: str) -> dict[int, tuple[Path, int]]:
-    """Return in which file and row the adversarial of each id lies: of several stages the last, which judged it last."""
+    """Return in which file and row the adversarial of each id lies: of several stages that of the last."""
     found: dict[int, tuple[Path, int]] = {}
     for path in _files(run):
         with safetensors.safe_open(path, framework="pt") as file:

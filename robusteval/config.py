@@ -123,7 +123,19 @@ def build(composed: Mapping[str, Any]) -> Config:
     Raises UserError naming the key, what came and what to do.
     """
     composed = {"checks": {}, "stop": {}, **composed}  # runs of earlier versions wrote neither
-    sections = ("model", "dataset", "threat", "attack", "engine", "runtime", "evidence", "checks", "stop", "logger", "runs")
+    sections = (
+        "model",
+        "dataset",
+        "threat",
+        "attack",
+        "engine",
+        "runtime",
+        "evidence",
+        "checks",
+        "stop",
+        "logger",
+        "runs",
+    )
     for name in sections:
         if not isinstance(composed.get(name), Mapping):
             raise UserError(f"{name}={composed.get(name)}: {name} is a set of options; set one, as in {name}.KEY=VALUE")

@@ -41,7 +41,7 @@ def brightness(seen: dict[str, Any]) -> Check:
     return verdict(
         "range",
         "fail",
-        f"no value of the images is above {seen['high']:.2g}, so all are black: they may have been divided by 255 twice",
+        f"no value of the images is above {seen['high']:.2g}, so all are black: they may be divided by 255 twice",
         "give images whose white is 1",
     )
 
@@ -128,7 +128,10 @@ def radius(threat: dict[str, Any], shape: list[int]) -> Check:
     size, colour, greys = math.prod(shape), shape[0] == 3, eps * 255
     if eps == 0:
         return verdict(
-            "eps", "warn", "a ball of radius 0 holds the image alone, so robust accuracy is clean accuracy", "set threat.eps"
+            "eps",
+            "warn",
+            "a ball of radius 0 holds the image alone, so robust accuracy is clean accuracy",
+            "set threat.eps",
         )
     whole = {"linf": 1.0, "l2": math.sqrt(size), "l1": float(size)}[norm]
     if eps > whole:

@@ -34,7 +34,7 @@ def deterministic(run: dict[str, Any]) -> Check:
         "deterministic",
         "fail",
         f"{mean}, but single gradients mislead the attack",
-        "use attack=autoattack attack.version=rand, attack.eot=20 where the attack has it, or switch the randomness off",
+        "use attack=autoattack attack.version=rand, attack.eot=20 where the attack has it, or switch randomness off",
     )
 
 
@@ -92,7 +92,9 @@ def autograd(facts: dict[str, Any]) -> Check:
         case "none":
             return verdict("autograd", "pass", "the forward pass leaves autograd alone")
         case "backward":
-            why = "the forward pass runs a backward pass of its own, so the model adapts to each image while it is judged"
+            why = (
+                "the forward pass runs a backward pass of its own, so the model adapts to each image while it is judged"
+            )
         case _:
             why = "the forward pass switches gradients on where they were off, so it may adapt to the image"
     return verdict(

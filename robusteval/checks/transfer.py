@@ -31,7 +31,9 @@ def checks(run: dict[str, Any], samples: pa.Table) -> list[Check]:
         ]
     foreign = {o["stage"] for o, mine in zip(origins, own, strict=True) if not mine}
     breakers = [str(name).partition("@")[0] for name in samples["broken_by"].to_pylist()]
-    return [beaten("transfer", sum(name in foreign for name in breakers), len(samples), "adversarials of other networks")]
+    return [
+        beaten("transfer", sum(name in foreign for name in breakers), len(samples), "adversarials of other networks")
+    ]
 
 
 def merged(names: Sequence[str], gradients: Sequence[bool], broken: np.ndarray) -> list[Check]:

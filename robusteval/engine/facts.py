@@ -1,6 +1,5 @@
 """The look at the model and its images before a run: every fact that checks judge, as run.json keeps it."""
 
-import dataclasses
 from typing import Any
 
 import numpy as np

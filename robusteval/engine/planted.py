@@ -113,7 +113,7 @@ def plant(
 class Readout(nn.Module):
     """A network that tells, around each of some images, one class from a planted other one.
 
-    Of a point the image is the nearest: their balls do not touch. Its answers are logits [n, 4]: 0, the readout in units
+    A point belongs to the nearest image: their balls do not touch. Answers are logits [n, 4]: 0, the readout in units
     of ``unit`` above ``boundary`` (both [images]), and two classes far below.
     """
 

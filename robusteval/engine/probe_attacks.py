@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from robusteval.attacks.apgd import APGD
@@ -37,7 +36,7 @@ def look(
     gradients: bool,
     strict: bool,
 ) -> dict[str, Any]:
-    """Return {probe: {ids, broken, loss}} on images [n, C, H, W] that are right, with labels [n] and sample ``ids`` [n].
+    """Return {probe: {ids, broken, loss}} on those images [n, C, H, W] that are right; labels and ``ids`` are [n].
 
     ``noise`` and ``single_step`` search the (largest) ball of ``threat``. ``unbounded`` searches the whole box, of
     which nothing should be left standing, and ``wider`` a ball of twice the radius. ``broken`` are ids, ``loss`` is the
@@ -51,7 +50,9 @@ def look(
     found = {}
     for name, attack, ball in _probes(threat, gradients=gradients, strict=strict):
         searcher = searcher_of(passes, seed)
-        board = searcher.run(Stage(name=name, draws=f"probe-{name}", attack=attack, threat=ball), chunk, range(len(right)))
+        board = searcher.run(
+            Stage(name=name, draws=f"probe-{name}", attack=attack, threat=ball), chunk, range(len(right))
+        )
         broken = board.broken.cpu().numpy()
         found[name] = {
             "ids": chunk.ids.tolist(),

@@ -26,8 +26,9 @@ _GOOD = 0.9  # accuracy from which on no other normalisation can be much better
 
 
 def look(passes: Passes, images: Tensor, labels: Tensor, logits: Tensor) -> dict[str, Any]:
-    """Return {images, low, high, right, labels, normalisations} of images [n, C, H, W] with labels [n] and logits [n, classes].
+    """Return {images, low, high, right, labels, normalisations} of images [n, C, H, W] with labels [n].
 
+    ``logits`` [n, classes] are the answers as given.
     ``normalisations`` has, for each other way that was tried, how many images are right only that way (``gained``),
     how many only as given (``lost``), and how many classes those right that way belong to (``classes``).
     """

@@ -86,5 +86,3 @@ def section(run: RunFolder, results: dict[str, Any]) -> dict[str, Any]:
             "interval": "holds at any time (Waudby-Smith & Ramdas 2020)",
         }
     }
-
-

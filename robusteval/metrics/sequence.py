@@ -1,4 +1,4 @@
-"""An interval that holds at whatever moment one stops looking: a confidence sequence for sampling without replacement."""
+"""An interval that holds at whatever moment one stops: a confidence sequence for sampling without replacement."""
 
 import math
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ def bounds(k: int, n: int, total: int, alpha: float = ALPHA) -> tuple[float, flo
     The prior-posterior-ratio confidence sequence of Waudby-Smith & Ramdas 2020 (https://arxiv.org/abs/2006.04347,
     theorem 2.1) with a uniform prior on the number of ones m: under it k has probability 1 / (n + 1), so that
     1 / (n + 1) over the hypergeometric probability of k is a martingale where m is true, and by Ville's inequality
-    it ever reaches 1 / alpha with probability at most ``alpha``. So the interval, all m for which it has not, covers the
-    truth at all n at once. At n = total it is the truth alone.
+    it ever reaches 1 / alpha with probability at most ``alpha``. So the interval, all m for which it has not, covers
+    the truth at all n at once. At n = total it is the truth alone.
     """
     if not 0 <= k <= n <= total or total < 1:
         raise ValueError(f"k={k} of n={n} images of total={total}: 0 <= k <= n <= total is due")

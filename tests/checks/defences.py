@@ -54,11 +54,11 @@ class Jpeg(Wrapped):
 
 class _NoGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:  # noqa: ANN001
+    def forward(ctx, x: Tensor) -> Tensor:
         return x.clone()
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:  # noqa: ANN001
+    def backward(ctx, gradient: Tensor) -> Tensor:
         return torch.zeros_like(gradient)
 
 
@@ -127,7 +127,10 @@ class MultiResolution(Wrapped):
         answers = []
         for view, side in enumerate((28, 28, 14, 14, 7, 7, 4, 4)):
             noise = torch.stack(
-                [torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(int(s) % 2**31 + view)) for s in seeds]
+                [
+                    torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(int(s) % 2**31 + view))
+                    for s in seeds
+                ]
             )
             small = F.interpolate(x + 0.1 * noise, (side, side), mode="area")
             answers.append(self.net(0.5 * x + 0.5 * F.interpolate(small, x.shape[2:], mode="bilinear")))

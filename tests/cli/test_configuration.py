@@ -92,7 +92,7 @@ def test_the_keys_and_values_of_a_file_are_those_of_its_dataclass(group: str, na
     }
     given = construct(kind, content, group)
     for key, field in fields.items():
-        if key in required or key in ("name", "norm", "eps", "keep"):  # what the file is there to choose
+        if key in required or key in ("name", "norm", "eps", "keep", "level"):  # what the file is there to choose
             continue
         assert getattr(given, key) == field.default, key
 
