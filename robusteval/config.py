@@ -22,12 +22,15 @@ from robusteval.attacks.base import Attack, WholeBatch
 from robusteval.classifier import Classifier, Preprocessing
 from robusteval.datasets.base import Dataset
 from robusteval.errors import UserError, did_you_mean
-from robusteval.options import Engine, Evidence, Runs, Runtime
+from robusteval.options import Checks, Engine, Evidence, Runs, Runtime, Stop
 from robusteval.published import protocol
 from robusteval.threat import ThreatModel
 
 # Beyond this a number is a slip of the keyboard, and would overflow in torch.
 _LARGEST = 2**31
+
+# Images between two looks at whether a run may stop, unless engine.chunk says otherwise.
+_STAGE = 64
 
 # Raised when the meaning of a key changes for every run, whatever its attack.
 KEY_VERSION = 1
@@ -66,13 +69,15 @@ class Config:
     engine: Engine
     runtime: Runtime
     evidence: Evidence
+    checks: Checks
+    stop: Stop
     logger: Any
     runs: Runs
     seed: int
 
     @property
     def chunk(self) -> int:
-        return self.engine.chunk or self.dataset.chunk
+        return self.engine.chunk or (min(_STAGE, self.dataset.chunk) if self.stop.asked else self.dataset.chunk)
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the result: everything that the key hashes."""
@@ -87,6 +92,7 @@ class Config:
             "stop": self.engine.stop,
             "draws": self.engine.draws,
             "mode": self.engine.mode,
+            **({"stopping": self.stop.asked} if self.stop.asked else {}),
         }
 
     @property
@@ -117,7 +123,20 @@ def build(composed: Mapping[str, Any]) -> Config:
 
     Raises UserError naming the key, what came and what to do.
     """
-    sections = ("model", "dataset", "threat", "attack", "engine", "runtime", "evidence", "logger", "runs")
+    composed = {"checks": {}, "stop": {}, **composed}  # runs of earlier versions wrote neither
+    sections = (
+        "model",
+        "dataset",
+        "threat",
+        "attack",
+        "engine",
+        "runtime",
+        "evidence",
+        "checks",
+        "stop",
+        "logger",
+        "runs",
+    )
     for name in sections:
         if not isinstance(composed.get(name), Mapping):
             raise UserError(f"{name}={composed.get(name)}: {name} is a set of options; set one, as in {name}.KEY=VALUE")
@@ -141,6 +160,8 @@ def build(composed: Mapping[str, Any]) -> Config:
         engine=construct(Engine, composed["engine"], "engine"),
         runtime=construct(Runtime, composed["runtime"], "runtime"),
         evidence=construct(Evidence, composed["evidence"], "evidence"),
+        checks=construct(Checks, composed["checks"], "checks"),
+        stop=construct(Stop, composed["stop"], "stop"),
         logger=construct(
             registry.lookup(registry.LOGGERS, "logger.name", composed["logger"].get("name")),
             composed["logger"],
@@ -170,6 +191,8 @@ def build(composed: Mapping[str, Any]) -> Config:
             f"way into the ball, so it makes no curve over the "
             f"radius; name one, as in threat.eps={config.threat.radius:g}"
         )
+    if config.stop.asked:
+        _stops(config)
     whole = any(isinstance(part, WholeBatch) for _, part in config.attack.stages(config.threat.norm))
     if whole and config.engine.mode != "exact":
         raise UserError(
@@ -177,6 +200,21 @@ def build(composed: Mapping[str, Any]) -> Config:
             "use engine.mode=exact"
         )
     return config
+
+
+def _stops(config: Config) -> None:
+    """Refuse a stopping rule where its decision would not be a function of the configuration."""
+    name, value = next(iter(config.stop.asked.items()))
+    if config.runtime.shards > 1 or config.runtime.shard is not None:
+        raise UserError(
+            f"stop.{name}={value} decides from one chunk to the next, which shards cannot know of each other; use "
+            "runtime.workers, or leave the rule out"
+        )
+    if config.attack.universal():
+        raise UserError(
+            f"stop.{name}={value}: attack={config.attack.label()} looks for what is worst over all images, so none may "
+            "be left out; leave the rule out"
+        )
 
 
 def construct(kind: type[T], values: Mapping[str, Any], section: str) -> T:

@@ -25,6 +25,7 @@ ATTACKS = MappingProxyType(
         "reference/torchattacks": "robusteval.attacks.reference.torchattacks:Torchattacks",
         "solarize": "robusteval.attacks.solarize:Solarize",
         "square": "robusteval.attacks.square:Square",
+        "transfer": "robusteval.attacks.transfer:Transfer",
     }
 )
 

@@ -32,8 +32,11 @@ def share(
     tasks: Sequence[Task],
     devices: Sequence[torch.device],
     tick: Callable[[int], None],
+    enough: Callable[[], bool],
 ) -> None:
     """Compute chunks of a run in a process for each of ``devices``; a slow chunk holds up none but its own.
+
+    No other is begun once ``enough`` are there.
 
     Raises what a worker met where that is for the user, and RobustevalError where one died. What the others have
     finished by then is on the disk.
@@ -55,7 +58,7 @@ def share(
                     raise message
                 if isinstance(message, int):
                     tick(message)
-                elif waiting:
+                elif waiting and not enough():
                     with contextlib.suppress(ConnectionError):  # it died just now, as we hear next
                         connection.send(waiting.popleft())
                 else:

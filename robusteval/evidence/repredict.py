@@ -15,6 +15,7 @@ from robusteval.attacks import losses
 from robusteval.config import Config, build
 from robusteval.engine.memory import remembered
 from robusteval.engine.passes import QUANTUM, Chance, Passes, frozen, physical
+from robusteval.engine.session import load
 from robusteval.errors import UserError
 from robusteval.evidence import images
 from robusteval.evidence.folder import RunFolder
@@ -58,8 +59,7 @@ def repredict(run: RunFolder, device: str) -> Repredicted:
         )
     if (sentence := config.dataset.missing()) is not None:
         raise UserError(f"{sentence}; robusteval verify --files needs neither data nor model")
-    classifier = config.model.load()
-    dataset = config.dataset.load(classifier.preprocessing, config.seed)
+    classifier, dataset = load(config)
     for name, met in (("model", classifier.digest), ("dataset", dataset.digest)):
         if run.run["digests"][name] != met:
             raise UserError(
@@ -77,8 +77,8 @@ def repredict(run: RunFolder, device: str) -> Repredicted:
     size = run.run["plan"]["chunk"]
     attacked = _attacked(run)
     with frozen(module):
-        for begin in range(0, len(dataset), size):
-            rows = list(range(begin, min(begin + size, len(dataset))))
+        for begin in range(0, len(table), size):  # which a rule may have ended before the images
+            rows = list(range(begin, min(begin + size, len(table))))
             judge.chunk(rows, dataset.images(rows), attacked)
     return found
 

@@ -21,6 +21,7 @@ from robusteval.report.words import (
     point_in_words,
     radius,
     seconds,
+    stopped_in_words,
     threat_in_words,
 )
 
@@ -63,14 +64,14 @@ def show(results: dict[str, Any], folder: Path) -> None:
     """Print the results of results.json; the caller prints the folder's path after it."""
     console = terminal()
     console.print(_heading(results), soft_wrap=True)
+    if "stopped" in results:
+        console.print(escape(stopped_in_words(results["stopped"])), soft_wrap=True)
     console.print(accuracies(results))
     if dagger(results):
         console.print(EXPLAINED, style="bold red")
     console.print(quality(results))
     console.print(_cost(results))
-    for check in results["checks"]:
-        style = _VERDICTS.get(check["verdict"], "")
-        console.print(f"[{style}]{escape(check['verdict']):7}[/] {escape(check['id'])}: {escape(check['summary'])}")
+    _checks(console, results["checks"])
     for sink in results["sinks"]:
         console.print(escape(sink_in_words(sink, folder)), soft_wrap=True)
     figures = folder / "figures"
@@ -128,6 +129,19 @@ def sink_in_words(sink: dict[str, Any], folder: Path) -> str:
             return f"{sink['name']}: disabled"
         case _:
             return f"{sink['name']}: not sent{errors}"
+
+
+def _checks(console: Console, checks: Sequence[dict[str, str]]) -> None:
+    """Print the checks that want to be read, the worst first, and the names of those that passed."""
+    said = [check for verdict in ("fail", "warn", "skipped") for check in checks if check["verdict"] == verdict]
+    for check in said:
+        advice = f" (what to do: {check['advice']})" if check.get("advice") else ""
+        console.print(
+            f"[{_VERDICTS[check['verdict']]}]{check['verdict']:7}[/] {escape(check['id'])}: "
+            f"{escape(check['summary'] + advice)}"
+        )
+    if passed := [check["id"] for check in checks if check["verdict"] == "pass"]:
+        console.print(f"[{_VERDICTS['pass']}]pass   [/] {escape(', '.join(passed))}")
 
 
 def _heading(results: dict[str, Any]) -> str:

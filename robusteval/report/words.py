@@ -82,3 +82,16 @@ def probability(p: float | None) -> str:
 def _signed(text: str) -> str:
     """Return a number with a minus that is as wide as the plus, and none before zero."""
     return text.lstrip("+-") if float(text) == 0 else text.replace("-", "−")
+
+
+def stopped_in_words(stopped: dict[str, Any]) -> str:
+    """Return how many images of a run with a stopping rule were judged, why it ended, and what was not run."""
+    said = {"width": "the interval is at most {} wide", "below": "it is below {}", "above": "it is above {}"}
+    rules = stopped["rule"]
+    judged = f"{stopped['evaluated']} of {stopped['planned']} images in random order"
+    if stopped["reached"] is None:
+        asked = " or ".join(said[name].format(percent(value)) for name, value in rules.items())
+        return f"robust accuracy: {judged}; that {asked} was never certain"
+    why = said[stopped["reached"]].format(percent(rules[stopped["reached"]]))
+    left = stopped["planned"] - stopped["evaluated"]
+    return f"robust accuracy: {judged}, stopped since {why} with 95 % confidence; {left} images were not run"

@@ -14,11 +14,18 @@ from robusteval.compose import composed, sweep
 from robusteval.config import Config, build, construct
 from robusteval.errors import UserError
 from robusteval.groups import CONF, groups
-from robusteval.options import Engine, Evidence, Runs, Runtime
+from robusteval.options import Checks, Engine, Evidence, Runs, Runtime, Stop
 from robusteval.threat import ThreatModel
 
 FILES = [(group, name) for group, names in groups().items() for name in names]
-SECTIONS = {"engine": Engine, "evidence": Evidence, "runtime": Runtime, "threat": ThreatModel}
+SECTIONS = {
+    "engine": Engine,
+    "evidence": Evidence,
+    "checks": Checks,
+    "stop": Stop,
+    "runtime": Runtime,
+    "threat": ThreatModel,
+}
 
 NAMES = dict.fromkeys(("timm", "torchvision"), "resnet18") | {"robustbench": "Wang2023Better_WRN-28-10"}
 
@@ -93,7 +100,7 @@ def test_the_keys_and_values_of_a_file_are_those_of_its_dataclass(group: str, na
     }
     given = construct(kind, content, group)
     for key, field in fields.items():
-        if key in required or key in ("name", "norm", "eps", "keep"):  # what the file is there to choose
+        if key in required or key in ("name", "norm", "eps", "keep", "level"):  # what the file is there to choose
             continue
         assert getattr(given, key) == field.default, key
 
@@ -240,7 +247,8 @@ def changed(field: dataclasses.Field, hint: Any, value: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    "section", ["model", "dataset", "threat", "attack", "engine", "runtime", "evidence", "logger", "runs"]
+    "section",
+    ["model", "dataset", "threat", "attack", "engine", "runtime", "evidence", "checks", "stop", "logger", "runs"],
 )
 def test_the_key_follows_what_decides_the_result_and_nothing_else(section: str) -> None:
     """Also a field that is new: it counts unless it is listed here."""
@@ -254,7 +262,7 @@ def test_the_key_follows_what_decides_the_result_and_nothing_else(section: str) 
         for name, value in vars(held).items():
             object.__setattr__(copied, name, value)
         object.__setattr__(copied, field.name, other)
-        decides = section in ("model", "dataset", "threat", "attack")
+        decides = section in ("model", "dataset", "threat", "attack", "stop")
         decides |= section == "engine" and field.name in ("chunk", "stop", "draws", "mode")
         decides &= field.name != "download"  # how the images come changes nothing
         assert (dataclasses.replace(base, **{section: copied}).key != base.key) == decides, field.name
