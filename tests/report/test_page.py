@@ -177,6 +177,16 @@ def test_a_failed_check_marks_the_number_and_says_why(make_run: MakeRun) -> None
     assert "†" in Page((folder.path.parent / "report.html").read_text(encoding="utf-8")).words
 
 
+def test_a_stopped_run_says_so_and_a_check_says_what_to_do(make_run: MakeRun) -> None:
+    stopped = {"rule": {"below": 0.5}, "reached": "below", "evaluated": 240, "planned": 5000, "interval": ""}
+    checks = [{"id": "logits", "verdict": "warn", "summary": "odd", "advice": "return logits"}]
+    _, page = written(make_run("stopped", stopped=stopped, checks=checks))
+    assert "240 of 5000 images in random order, stopped since it is below 50.0 %" in page.words
+    assert "hold at any time" in page.words
+    assert "What to do: return logits" in page.words
+    assert "1 to read" in page.words
+
+
 def test_examples_are_the_pixels_of_the_run(evil: RunFolder) -> None:
     _, page = written(evil)
     pictures = [
