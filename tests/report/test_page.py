@@ -17,7 +17,7 @@ from robusteval.errors import UserError
 from robusteval.evidence.folder import RunFolder
 from robusteval.metrics import survey as surveys
 from robusteval.report.gallery import Example, write_examples
-from robusteval.report.page import command, run
+from robusteval.report.page import command, run, sections
 from robusteval.report.page.html import count
 from robusteval.report.page.material import Material
 from robusteval.report.page.sections import SECTIONS
@@ -155,6 +155,18 @@ def test_only_what_a_run_has_is_shown(make_run: MakeRun) -> None:
     self_contained(text, page)
     assert set(page.attributes("id")) & names == {*shown, "over_eps", "survey"}
     assert "after 10 tries, as published" in page.words
+
+
+def test_the_waterfall_falls_from_all_images_to_the_robust_ones(make_run: MakeRun) -> None:
+    folder = make_run("plain")
+    results = folder.results()
+    stages = [{"stage": "a", "entered": 237, "broken": 100}, {"stage": "b", "entered": 137, "broken": 25}]
+    results["robust"]["by_stage"] = stages
+    found = sections.stages(Material(folder=folder.path, facts={}, results=results, samples=folder.samples()))
+    assert found is not None
+    ends = [(round(row["begin"] * 240, 9), round(row["end"] * 240, 9)) for row in found["rows"]]
+    assert ends == [(240, 237), (237, 137), (137, 112)]
+    assert found["left"] == results["robust"]["accuracy"]["correct"] == 112
 
 
 def test_names_stay_text(evil: RunFolder) -> None:
