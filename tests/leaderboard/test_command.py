@@ -139,6 +139,7 @@ def test_the_page_is_whole_and_asks_nobody(runs: Path, answer: Callable) -> None
     assert all(address.startswith("https://") for address in outside - {"data:,"})
     assert {attributes["href"] for tag, attributes in found.tags if tag == "link"} == {"data:,"}
     assert len(page) < 200_000
+    assert {"60.00 ≠", "50.00 †", "64.20 †"} <= {cell.strip() for cell in found.cells}
 
 
 def test_without_a_run_the_published_boards_alone(answer: Callable, tmp_path: Path) -> None:
