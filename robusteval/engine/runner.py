@@ -92,7 +92,9 @@ def _evaluate(config: Config, run: RunFolder, command: Sequence[str]) -> None:
         if config.runs.fresh:
             start_anew(run)
         task = config.runtime.task
-        with lock.hold(run.locks, task, against=None if task == lock.PLAIN else [task, lock.PLAIN]):
+        with lock.hold(run.locks, task, against=None if task == lock.PLAIN else [task, lock.PLAIN]) as gone:
+            if gone is not None:
+                print(f"robusteval: {run.path} was left by {gone}, which is gone; going on from there", file=sys.stderr)
             _run(config, run, classifier, dataset, devices, command)
             if task == lock.PLAIN:
                 finish(config, run, dataset)
