@@ -176,7 +176,7 @@ def _begin(run: RunFolder, session: Session, command: Sequence[str]) -> Session:
     if form is not passes.module:
         searched = dataclasses.replace(passes, module=form)
         facts["bitwise"] &= selftest.bitwise(searched, first, labels, gradients=gradients)
-    facts["provenance"] = provenance(command, session.device)
+    facts["provenance"] = provenance(command, session.network_on)
     atomic.write(run.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config.plain())).encode())
     if not atomic.create(run.run_file, atomic.to_json(facts)):
         plan.same(run, facts, config)  # another shard was faster, and what it wrote holds
