@@ -84,6 +84,13 @@ def at_work_on(runs: Path) -> str:
     return next((stage for stage in planned[0] if (stage, last) not in there), "between")
 
 
+def reach(stage: str, runs: Path, seconds: float) -> None:
+    """Wait until a run is at work on a stage, but no longer than so many seconds."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and at_work_on(runs) != stage:
+        time.sleep(0.001)
+
+
 def main(base: Path, kills: int, seed: int, overrides: list[str]) -> None:
     moments = random.Random(seed)
     reference = base / "reference"
@@ -94,6 +101,8 @@ def main(base: Path, kills: int, seed: int, overrides: list[str]) -> None:
             raise SystemExit(f"the undisturbed run ended with {code}")
         length = time.monotonic() - begun
     wanted = files(reference)
+    (plan,) = reference.glob("*/run.json")
+    planned = json.loads(plan.read_text())["plan"]["stages"]
     hits, equal, rounds, lost = 0, 0, 0, 0
     stages: Counter[str] = Counter()
     while hits < kills:
@@ -104,7 +113,10 @@ def main(base: Path, kills: int, seed: int, overrides: list[str]) -> None:
         # Several kills in a row, so that resumed runs are killed too, at every stage of their lives.
         for _ in range(moments.randint(2, 7)):
             child = start(arguments)
-            time.sleep(moments.uniform(0, length))
+            if moments.random() < 0.5:
+                time.sleep(moments.uniform(0, length))
+            else:  # short stages too
+                reach(moments.choice(planned), runs, length)
             os.kill(child, signal.SIGKILL)
             hit = wait(child) == -signal.SIGKILL
             hits += hit

@@ -44,7 +44,7 @@ def test_kills_among_several_radii(tmp_path: Path) -> None:
 @pytest.mark.timeout(1600)
 def test_a_hundred_kills_over_all_stages_of_autoattack(tmp_path: Path) -> None:
     """Resumed runs are killed too. What a kill has left stays, so it costs no more than the chunk in the making."""
-    autoattack = ["attack=autoattack", "attack.steps=3", "attack.queries=40", "dataset.n=64", "engine.chunk=32"]
+    autoattack = ["attack=autoattack", "attack.steps=2", "attack.queries=20", "dataset.n=32", "engine.chunk=16"]
     told = kill(tmp_path, 100, ["model=mnist_cnn_at", "logger=none", *autoattack])
     assert told["kills"] >= 100
     assert told["equal"] == told["rounds"]
