@@ -3,6 +3,7 @@
 import hashlib
 from typing import Any
 
+from robusteval import region
 from robusteval.classifier import Classifier
 from robusteval.config import Config
 from robusteval.datasets.base import Dataset
@@ -22,6 +23,8 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
     digests = {"model": classifier.digest, "dataset": dataset.digest, "preprocessing": repr(classifier.preprocessing)}
     if (library := config.attack.library()) is not None:
         digests["library"] = library
+    if (mask := region.digest(config.threat.region)) is not None:
+        digests["region"] = mask
     canonical = "\n".join([config.key, *digests.values()])
     columns, stages = config.attack.columns(), stages_of(config.attack, config.threat, config.engine.mode)
     attacks = [stage.attack for stage in stages]
@@ -32,6 +35,9 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
             "columns": columns.tolist(),
             "universal": config.attack.universal(),
             "exhaustive": config.attack.exhaustive(),
+            "of_8_bit": config.attack.of_8_bit,
+            "chances": None if (chances := config.attack.chances()) is None else chances.tolist(),
+            "identity": config.attack.identity(),
         }
     return {
         "schema": SCHEMA,
@@ -64,7 +70,7 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
             "name": config.attack.label(),
             **{key: value for key, value in identity["attack"].items() if key not in ("method", "name")},
         },
-        "threat": {**identity["threat"], "region": None},
+        "threat": {"region": None, **identity["threat"]},
         "seed": config.seed,
         "stop": config.engine.stop,
         "evidence": config.evidence.keep,
