@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from robusteval.config import Config
 from robusteval.datasets.base import Dataset
-from robusteval.evidence import atomic, derive, failures, gaps, lock, samples, times
+from robusteval.evidence import atomic, derive, failures, forensics, gaps, lock, samples, times
 from robusteval.evidence.folder import RunFolder, write_json
 from robusteval.report.console import show
 from robusteval.report.examples import examples
@@ -72,6 +72,7 @@ def conclude(run: RunFolder, table: pa.Table, shown: Sequence[Example]) -> None:
             shown,
             results.get("survey"),
             fooling=samples.fooling_by_class(run) if "survey" in results else None,
+            maps=forensics.maps(run) if results.get("perturbation", {}).get("n") else None,
             class_names=run.run["model"].get("class_names"),
         )
     write_json(run.results_file, results)

@@ -7,6 +7,7 @@ from robusteval import region
 from robusteval.classifier import Classifier
 from robusteval.config import Config
 from robusteval.datasets.base import Dataset
+from robusteval.engine import forensics
 from robusteval.engine.search import point_of
 from robusteval.engine.stages import stages_of
 from robusteval.errors import UserError
@@ -56,6 +57,7 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
             "mode": config.engine.mode,
             "published": config.attack.published(),
             "point": point_of(config.attack, config.engine.stop),
+            "forensics": forensics.planned(config),
             **({} if survey is None else {"survey": survey}),
         },
         "model": {
