@@ -35,6 +35,7 @@ ATTACKS = MappingProxyType(
         "rotate": "robusteval.attacks.rotate:Rotate",
         "solarize": "robusteval.attacks.solarize:Solarize",
         "square": "robusteval.attacks.square:Square",
+        "transfer": "robusteval.attacks.transfer:Transfer",
         "translate": "robusteval.attacks.translate:Translate",
     }
 )
@@ -45,6 +46,7 @@ MODELS = MappingProxyType(
         "checkpoint": "robusteval.models.checkpoint:Checkpoint",
         "efficientnet_lite0": "robusteval.models.efficientnet_lite0:EfficientNetLite0",
         "python": "robusteval.models.python:Python",
+        "robustbench": "robusteval.models.robustbench:RobustBench",
         "timm": "robusteval.models.timm:Timm",
         "torchvision": "robusteval.models.torchvision:Torchvision",
     }

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from robusteval.classifier import Classifier
 from robusteval.config import Config
 from robusteval.datasets.base import Dataset
+from robusteval.datasets.order import shuffled
 from robusteval.engine import oracle
 from robusteval.engine.devices import path_for, slots_for
 from robusteval.engine.memory import OutOfMemory, ran_out
@@ -80,7 +81,8 @@ class Session:
 def load(config: Config) -> tuple[Classifier, Dataset]:
     """Return the model and the data that a configuration names, before anything is asked of them."""
     classifier = widened(config.model.load(), config.attack.margin())
-    return classifier, config.dataset.load(classifier.preprocessing, config.seed)
+    dataset = config.dataset.load(classifier.preprocessing, config.seed)
+    return classifier, shuffled(dataset, config.seed) if config.stop.asked else dataset
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import safetensors
 from safetensors.numpy import load, save
 
 from robusteval.errors import UserError
-from robusteval.evidence import shards
+from robusteval.evidence import shards, stopping
 from robusteval.evidence.folder import RunFolder
 from robusteval.metrics import perturbation
 from robusteval.metrics.accuracy import rate
@@ -49,12 +49,21 @@ def named_by(shard: Path, run: RunFolder, stage: str) -> Path | None:
     return run.forensics(stage) / name if name else None
 
 
-def every(run: RunFolder) -> Iterator[tuple[str, int, Path]]:
-    """Yield (stage, chunk, file) of all that the intact shards name."""
+def every(run: RunFolder) -> Iterator[Path]:
+    """Yield the files that the intact shards name."""
     for stage in run.stages[1:]:
-        for chunk, shard in run.shards(stage).inspect()[0].items():
+        for shard in run.shards(stage).inspect()[0].values():
             if (path := named_by(shard, run, stage)) is not None:
-                yield stage, chunk, path
+                yield path
+
+
+def counted(run: RunFolder) -> Iterator[Path]:
+    """Yield the files of the chunks that count."""
+    many = stopping.counted(run)
+    for stage in run.stages[1:]:
+        for shard in stopping.evidence(run, stage, many):
+            if (path := named_by(shard, run, stage)) is not None:
+                yield path
 
 
 def shapes_of(tensors: Tensors) -> Shapes:
@@ -66,7 +75,7 @@ def maps(run: RunFolder) -> dict[str, np.ndarray]:
     """Return the mean maps [H, W] by name: ``perturbation``, and ``clean`` and ``attacked`` saliency where noted."""
     sums: dict[str, np.ndarray] = {}
     counts: dict[str, int] = {}
-    for _, _, path in every(run):
+    for path in counted(run):
         noted = read(path)
         there = {"perturbation": ("total", len(noted["mass"]))}
         for side in SIDES if "saliency_id" in noted else ():
@@ -88,7 +97,7 @@ def section(run: RunFolder) -> dict[str, Any] | None:
         return None
     if plan["reason"] is not None:
         return {"n": 0, "reason": plan["reason"]}
-    files = [read(path) for _, _, path in every(run)]
+    files = [read(path) for path in counted(run)]
     if not files:
         return {"n": 0, "reason": "no adversarial was kept, since no image was broken"}
     shapes, seed = Shapes.joined([shapes_of(noted) for noted in files]), run.run["seed"]
@@ -122,7 +131,7 @@ def _saliency(files: list[dict[str, np.ndarray]], seed: int) -> dict[str, Any]:
 def faults(run: RunFolder) -> Iterator[str]:
     """Yield a sentence for every file that is damaged, or that no shard names."""
     named = set()
-    for _, _, path in every(run):
+    for path in every(run):
         named.add(path)
         if (fault := shards.fault(path)) is not None:
             yield fault

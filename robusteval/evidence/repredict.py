@@ -16,10 +16,10 @@ from robusteval.attacks import losses
 from robusteval.config import Config, build
 from robusteval.engine.memory import remembered
 from robusteval.engine.passes import QUANTUM, Chance, Passes, frozen, physical
+from robusteval.engine.session import load
 from robusteval.errors import UserError
 from robusteval.evidence import images
 from robusteval.evidence.folder import RunFolder
-from robusteval.models.window import widened
 
 TIE = 1e-4
 """A margin below this may fall either way on another type of processor: such verdicts are listed, not failed."""
@@ -60,8 +60,7 @@ def repredict(run: RunFolder, device: str) -> Repredicted:
         )
     if (sentence := config.dataset.missing()) is not None:
         raise UserError(f"{sentence}; robusteval verify --files needs neither data nor model")
-    classifier = widened(config.model.load(), config.attack.margin())
-    dataset = config.dataset.load(classifier.preprocessing, config.seed)
+    classifier, dataset = load(config)
     if (sentence := region.missing(config.threat.region)) is not None:
         raise UserError(f"{sentence}; robusteval verify --files needs neither data nor model")
     met_again = {"model": classifier.digest, "dataset": dataset.digest, "region": region.digest(config.threat.region)}
@@ -82,8 +81,8 @@ def repredict(run: RunFolder, device: str) -> Repredicted:
     size = run.run["plan"]["chunk"]
     attacked = _attacked(run)
     with frozen(module):
-        for begin in range(0, len(dataset), size):
-            rows = list(range(begin, min(begin + size, len(dataset))))
+        for begin in range(0, len(table), size):  # which a rule may have ended before the images
+            rows = list(range(begin, min(begin + size, len(table))))
             judge.chunk(rows, dataset.images(rows), attacked)
     return found
 

@@ -23,15 +23,15 @@ def draw_perturbation(path: Path, results: dict[str, Any], maps: Maps) -> Path:
     salient = [name for name in ("clean", "attacked") if name in maps]
     with page(path, height=7.6) as figure:
         figure.set_layout_engine("constrained")
-        upper, lower = figure.subfigures(2, 1, height_ratios=(1.15, 1))
-        panels = upper.subplots(1, 2 + len(salient), width_ratios=[1.25, 1, *[1 for _ in salient]], squeeze=False)[0]
+        width = 2 + len(salient)
+        grid = figure.add_gridspec(2, 2 * width, height_ratios=(1.15, 1))
+        panels = [figure.add_subplot(grid[0, 2 * k : 2 * k + 2]) for k in range(width)]
         _map(panels[0], maps["perturbation"], f"mean |perturbation| of {found['n']} adversarials")
         _profiles(panels[1], found)
         for axes, side in zip(panels[2:], salient, strict=True):
             _map(axes, maps[side], f"|input gradient|, {side}, n = {found['saliency']['n']}")
-        left, right = lower.subplots(1, 2, squeeze=False)[0]
-        _borders(left, found)
-        _spectrum(right, found)
+        _borders(figure.add_subplot(grid[1, :width]), found)
+        _spectrum(figure.add_subplot(grid[1, width:]), found)
     return path
 
 
@@ -64,7 +64,7 @@ def _borders(axes: Axes, found: dict[str, Any]) -> None:
         finite = [row for row in rows if row["ratio"]["value"] is not None]
         x = [row["ring"] + 0.13 * (place - (len(kinds) - 1) / 2) for row in finite]
         y = np.array([row["ratio"]["value"] for row in finite])
-        ends = np.array([[row["ratio"][end] or value for end in ("low", "high")] for row, value in zip(finite, y)])
+        ends = np.array([[row["ratio"][end] or row["ratio"]["value"] for end in ("low", "high")] for row in finite])
         around = np.abs(ends.T - y) if finite else None
         axes.errorbar(x, y, around, fmt="o", markersize=5, capsize=3, color=colour, label=label)
     axes.axhline(1, color=FAINT, linestyle="--", linewidth=1)
