@@ -87,6 +87,8 @@ class Saved(Attack):
         for row, sample in enumerate(job.sample.tolist()):
             if (place := kept.get(sample)) is not None:
                 x[row] = _image(*place).to(x)
+        if job.region is not None:  # first, or what lies outside would use up the ball
+            x = torch.where(job.region, x, job.x)
         return State(x=project(x, job.x, job.lo, job.hi, job.eps, job.norm))
 
     def iterate(self, state: State) -> Steps:

@@ -275,6 +275,35 @@ def _reference(name: str) -> Iterator[Proof]:
     yield Proof(attack=name, norm="linf", due=due, came=f"{broken[0]}, {broken[1]}", holds=broken == [0, 8])
 
 
+_FAMILY = (
+    *("brightness", "contrast", "gamma", "high_pass", "hue", "invert"),
+    *("jpeg", "low_pass", "posterize", "rotate", "translate"),
+)
+
+
+def _one_parameter(name: str) -> Iterator[Proof]:
+    """Every number on every image alone, against the search, whose slots hold several of both."""
+    attack: Attack = registry.lookup(registry.ATTACKS, "attack.method", name)(mode="exhaustive")
+    module = small_convnet(channels=3, seed=4)
+    blocks = np.random.default_rng(3).integers(0, 256, (4, 3, 3, 2)).repeat(3, 2).repeat(4, 3)
+    images = torch.from_numpy(blocks).float() / 255
+    columns = attack.columns()
+    numbers = torch.zeros(0) if columns is None else columns.float()
+    with torch.no_grad():
+        labels = module(images).argmax(1)
+        made = [attack.apply(image[None], number[None]) for image in images for number in numbers]
+        wrong = (module(torch.cat(made)).argmax(1) != labels.repeat_interleave(len(numbers))).view(len(images), -1)
+    board = search(attack, module, images, labels, ThreatModel(norm="unbounded", eps=None))
+    table = board.survey.broken if board.survey is not None else torch.zeros_like(wrong)
+    yield Proof(
+        attack=f"{name} mode=exhaustive",
+        norm="unbounded",
+        due=f"brute force: {int(wrong.any(1).sum())} of 4 broken, by {int(wrong.sum())} of {wrong.numel()} images",
+        came=f"{int(board.broken.sum())}, by {int(table.sum())}, {int((table != wrong).sum())} differ",
+        holds=bool(wrong.any()) and torch.equal(table, wrong) and torch.equal(board.broken, wrong.any(1)),
+    )
+
+
 _REFERENCE_OPTIONS: dict[str, dict[str, object]] = {
     "reference/autoattack": {"version": "custom", "attacks": ("apgd-ce",), "steps": 20},
     "reference/foolbox": {"options": {"rel_stepsize": 0.1}},  # its default crosses two thirds of the ball at most
@@ -285,6 +314,7 @@ _OTHERS: dict[str, tuple[Callable[[], Iterator[Proof]], ...]] = {
     "none": (_none,),
     "noise": (_noise,),
     "solarize": (_solarize,),
+    **{name: (partial(_one_parameter, name),) for name in _FAMILY},
     "square": (_square,),
     "transfer": (_transfer,),
     **{name: (partial(_reference, name),) for name in _REFERENCE_OPTIONS},

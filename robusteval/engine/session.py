@@ -22,6 +22,7 @@ from robusteval.engine.transfer import to_device
 from robusteval.engine.units import Work
 from robusteval.evidence import images
 from robusteval.evidence.folder import RunFolder
+from robusteval.models.window import widened
 from robusteval.options import Evidence
 
 
@@ -83,7 +84,7 @@ class Session:
 
 def load(config: Config) -> tuple[Classifier, Dataset]:
     """Return the model and the data that a configuration names, before anything is asked of them."""
-    classifier = config.model.load()
+    classifier = widened(config.model.load(), config.attack.margin())
     dataset = config.dataset.load(classifier.preprocessing, config.seed)
     return classifier, shuffled(dataset, config.seed) if config.stop.asked else dataset
 
