@@ -93,6 +93,7 @@ def bitwise(run: dict[str, Any]) -> Check:
         "warn",
         "bits of this model depend on the batch size here: other slots may decide images at the very boundary "
         "otherwise",
+        "compare it at the same engine.slots where single images matter",
     )
 
 

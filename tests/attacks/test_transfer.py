@@ -1,4 +1,4 @@
-"""Adversarials of other runs: tried image by image by their ids, verified, and refused where they are of other images."""
+"""Adversarials of other runs: tried image by image by their ids, verified, refused where they are of other images."""
 
 import json
 import shutil
