@@ -141,7 +141,7 @@ def build(composed: Mapping[str, Any]) -> Config:
     for name in sections:
         if not isinstance(composed.get(name), Mapping):
             raise UserError(f"{name}={composed.get(name)}: {name} is a set of options; set one, as in {name}.KEY=VALUE")
-    if unknown := sorted(set(composed) - {*sections, "seed"}):
+    if unknown := sorted(set(composed) - {*sections, "seed", "study"}):
         raise UserError(f"{unknown[0]} is not a known key{did_you_mean(unknown[0], [*sections, 'seed'])}")
     attack = dict(composed["attack"])
     attack_class = registry.lookup(registry.ATTACKS, "attack.method", attack.pop("method", None))

@@ -23,13 +23,17 @@ def draw_perturbation(path: Path, results: dict[str, Any], maps: Maps) -> Path:
     salient = [name for name in ("clean", "attacked") if name in maps]
     with page(path, height=7.6) as figure:
         figure.set_layout_engine("constrained")
+        mean, survived = found["mean_absolute"]["value"], found["rounding"]["survived"]
+        said = f"{found['n']} adversarials, mean |perturbation| {number(mean)}"
+        rounded = f"{percent(survived['value'])} of {survived['n']} survive rounding to 8 bits"
+        figure.suptitle(f"{said}; {rounded}", fontsize=12, color=INK)
         width = 2 + len(salient)
         grid = figure.add_gridspec(2, 2 * width, height_ratios=(1.15, 1))
         panels = [figure.add_subplot(grid[0, 2 * k : 2 * k + 2]) for k in range(width)]
-        _map(panels[0], maps["perturbation"], f"mean |perturbation| of {found['n']} adversarials")
+        _map(panels[0], maps["perturbation"], "mean |perturbation|")
         _profiles(panels[1], found)
         for axes, side in zip(panels[2:], salient, strict=True):
-            _map(axes, maps[side], f"|input gradient|, {side}, n = {found['saliency']['n']}")
+            _map(axes, maps[side], f"|gradient|, {side} ({found['saliency']['n']})")
         _borders(figure.add_subplot(grid[1, :width]), found)
         _spectrum(figure.add_subplot(grid[1, width:]), found)
     return path
@@ -84,6 +88,3 @@ def _spectrum(axes: Axes, found: dict[str, Any]) -> None:
     said = ", ".join(f"{row['band']} {percent(row['value'])}" for row in found["bands"])
     axes.set(xlabel="cycles a pixel", ylabel="power, averaged radially")
     axes.set_title(f"energy by band: {said}", fontsize=10, color=INK)
-    mean, survived = found["mean_absolute"]["value"], found["rounding"]["survived"]
-    below = f"mean |d| {number(mean)}; {percent(survived['value'])} of {survived['n']} survive rounding to 8 bits"
-    axes.annotate(below, (0.02, 0.03), xycoords="axes fraction", fontsize=9, color=INK)
