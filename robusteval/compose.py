@@ -87,7 +87,9 @@ def check(overrides: Sequence[str], config_dir: str | None = None) -> None:
         if override.is_delete():
             raise UserError(f"{text}: nothing can be taken out; give {key} a value")
         if not override.is_sweep_override() and key in known:
-            _check_option(text, key, override.value(), known, searched)
+            value = override.value()
+            for name in value if key == "transform" and isinstance(value, list) else [value]:
+                _check_option(text, key, name, known, searched)
         elif "." not in key and not override.is_hydra_override() and key not in (*known, "seed", "runs"):
             raise UserError(f"{key} is not a known key or group{did_you_mean(key, [*known, 'seed', 'runs'])}")
 

@@ -14,7 +14,7 @@ examples
   robusteval model=python model.entry=mynet.py:build dataset=arrays dataset.path=own.npz
 
 commands
-  list [models|datasets|attacks]  what can be named
+  list [models|datasets|attacks|transforms]  what can be named
   summary [DIR]                   one table over the runs in a folder (--format table|csv|md)
   status [DIR]                    what is done, missing, running, failed (the same formats)
   merge RUN ... [--into DIR]      join shards of one run, or attacks on one model: the worst case

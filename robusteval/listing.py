@@ -11,7 +11,7 @@ from robusteval.errors import UserError
 from robusteval.groups import CONF, groups
 from robusteval.report.console import terminal
 
-_KINDS = {"models": "model", "datasets": "dataset", "attacks": "attack"}
+_KINDS = {"models": "model", "datasets": "dataset", "attacks": "attack", "transforms": "transform"}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -45,7 +45,9 @@ def _comment(group: str, name: str) -> str:
     """Return the comment at the top of a configuration, on one line."""
     lines = (CONF / group / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
     return " ".join(
-        line.removeprefix("#").strip() for line in itertools.takewhile(lambda line: line.startswith("#"), lines)
+        line.removeprefix("#").strip()
+        for line in itertools.takewhile(lambda line: line.startswith("#"), lines)
+        if not line.startswith("# @package")
     )
 
 

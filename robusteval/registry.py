@@ -56,6 +56,17 @@ DATASETS = MappingProxyType(
     }
 )
 
+TRANSFORMS = MappingProxyType(
+    {
+        "jpeg": "robusteval.models.transforms.inputs:Jpeg",
+        "mix": "robusteval.models.transforms.mix:Mix",
+        "padding": "robusteval.models.transforms.padding:Padding",
+        "quantise": "robusteval.models.transforms.inputs:Quantise",
+        "smoothing": "robusteval.models.transforms.inputs:Smoothing",
+        "temperature": "robusteval.models.transforms.temperature:Temperature",
+    }
+)
+
 LOGGERS = MappingProxyType(
     {
         "none": "robusteval.sinks.options:NoLogger",

@@ -58,6 +58,7 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
             "digest": classifier.digest,
             "classes": classifier.classes,
             "class_names": classifier.class_names or dataset.class_names,
+            **_untransformed(classifier),
         },
         "dataset": {"name": dataset.name, "n": len(dataset), "digest": dataset.digest},
         "attack": {
@@ -69,6 +70,17 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
         "stop": config.engine.stop,
         "evidence": config.evidence.keep,
         "evidence_limit": config.evidence.limit_bytes,
+    }
+
+
+def _untransformed(classifier: Classifier) -> dict[str, Any]:
+    """Return what was done to the model, and to which; nothing of a model as it is."""
+    before = classifier.untransformed
+    if before is None:
+        return {}
+    return {
+        "transforms": [dict(facts) for facts in classifier.transforms],
+        "untransformed": {"name": before.name, "digest": before.digest},
     }
 
 
