@@ -123,6 +123,8 @@ def sentence(error: Exception, overrides: Sequence[str], config_dir: str | None 
     if match := re.search(r"Could not override '([^']+)'", text):
         if match[1].startswith("hydra."):
             return f"{match[1]} is not one of Hydra's keys; see robusteval --cfg hydra"
+        if (name := _not_chosen(match[1], overrides, config_dir)) is not None:
+            return f"{match[1]} is an option of a transform that is not chosen; add transform={name}"
         return f"{match[1]} is not a known key{_near_key(match[1], overrides, config_dir)}"
     said = re.sub(
         r"\w+ raised while resolving interpolation: ", "", (text.strip().splitlines() or [type(error).__name__])[0]
@@ -171,6 +173,17 @@ def _grammar(text: str) -> str:
 def _missing_option(file: str, known: Groups) -> str:
     group, _, name = file.partition("/")
     return no_option(group, name, known) if group in known else f"no configuration named '{file}'"
+
+
+def _not_chosen(key: str, overrides: Sequence[str], config_dir: str | None) -> str | None:
+    """Return the transform whose option a key is, where the command line does not choose it; None for other keys."""
+    group, _, rest = key.partition(".")
+    name = rest.partition(".")[0]
+    if group != "transform" or name not in groups(config_dir)["transform"]:
+        return None
+    chosen = [override.value() for override in parse(overrides) if override.key_or_group == group]
+    listed = any(name == value or (isinstance(value, list) and name in value) for value in chosen)
+    return None if listed else name
 
 
 def _near_key(key: str, overrides: Sequence[str], config_dir: str | None) -> str:

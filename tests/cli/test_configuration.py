@@ -30,12 +30,14 @@ def written(group: str, name: str) -> dict[str, Any]:
     return {key: value for key, value in content.items() if key != "defaults"}
 
 
-def kind_of(group: str, content: dict[str, Any]) -> type:
+def kind_of(group: str, name: str, content: dict[str, Any]) -> type:
     """Return the dataclass that a configuration of a group is for."""
     if group == "attack":
         return registry.lookup(registry.ATTACKS, "attack.method", content["method"])
     if group == "model":
         return registry.lookup(registry.MODELS, "model.source", content["source"])
+    if group == "transform":
+        return registry.lookup(registry.TRANSFORMS, "transform", name)
     if group in ("dataset", "logger"):
         table = registry.DATASETS if group == "dataset" else registry.LOGGERS
         return registry.lookup(table, f"{group}.name", content["name"])
@@ -52,6 +54,7 @@ def test_everything_registered_can_be_named_and_everything_named_is_registered()
     assert {value["name"] for value in named["dataset"].values()} == set(registry.DATASETS) == set(named["dataset"])
     assert {value["name"] for value in named["logger"].values()} == set(registry.LOGGERS) == set(named["logger"])
     assert {value["source"] for value in named["model"].values()} == set(registry.MODELS)
+    assert set(named["transform"]) == set(registry.TRANSFORMS)
     for ready in ("resnet18", "resnet50", "vit_b_16", "convnext_base", "densenet121", "vgg16_bn", "efficientnet_lite0"):
         assert named["model"][ready]["name"] == ready
 
@@ -62,6 +65,7 @@ def test_every_file_says_what_it_is_and_composes_alone(group: str, name: str) ->
     assert first.startswith("# ")
     assert len(first) > 15
     needed = ["model.name=resnet18"] if name in ("timm", "torchvision") else []
+    needed += ["transform.mix.model=mnist_cnn"] if (group, name) == ("transform", "mix") else []
     radius = ["threat.eps=0.5", "threat.norm=l2"] if name == "unbounded" else []  # pgd, the default, needs one
     given = configuration(f"{group}={name}", *needed, *radius)
     assert getattr(given, group) is not None
@@ -71,11 +75,13 @@ def test_every_file_says_what_it_is_and_composes_alone(group: str, name: str) ->
 @pytest.mark.parametrize(("group", "name"), [file for file in FILES if file[0] != "experiment"], ids=lambda part: part)
 def test_the_keys_and_values_of_a_file_are_those_of_its_dataclass(group: str, name: str) -> None:
     content = written(group, name)
-    kind = kind_of(group, content)
+    kind = kind_of(group, name, content)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     content.pop("method", None)
     if content.get("name") == "???":  # which the user must give
         content["name"] = "resnet18"
+    if content.get("model") == "???":
+        content["model"] = "mnist_cnn"
     partly = {"evidence": {"limit"}}.get(group, set()) if name != "auto" else set()  # a size means nothing there
     assert set(content) == set(fields) - partly
     required = {

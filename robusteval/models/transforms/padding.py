@@ -1,5 +1,6 @@
 """Another padding in every convolution that pads: the weights were trained with the one before (a *swap*)."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -69,9 +70,10 @@ class Padding(Transform):
             if native(layer) and any(widths(layer)):
                 self._check(name, [widths(layer)] * len(sizes), sizes)
                 switch(layer, self.mode)
-            elif name in padding and (found := wrapped(layer, sizes[0], self.mode)) is not None:
+            elif name in padding and (found := wrapped(copy.deepcopy(layer), sizes[0], self.mode)) is not None:
                 self._check(name, [found.by(size) for size in sizes], sizes)
-                network.set_submodule(name, found)
+                if self.mode != "zeros":  # which it does by itself, to the last bit
+                    network.set_submodule(name, found)
             else:
                 continue
             swapped.append(name)

@@ -73,7 +73,8 @@ def fit(logits: Tensor, labels: Tensor) -> float:
         options={"xatol": 1e-6},
     )  # fmt: skip
     log_t = float(found.x)  # pyright: ignore[reportAttributeAccessIssue]
-    if abs(log_t) > _SPAN - 1e-3:
+    ends = min(nll(logits, labels, math.exp(end)) for end in (-_SPAN, _SPAN))
+    if abs(log_t) > _SPAN - 1e-3 or ends <= nll(logits, labels, math.exp(log_t)):
         raise refuse(
             "temperature",
             f"no temperature from {math.exp(-_SPAN):.2g} to {math.exp(_SPAN):.0f} fits {len(labels)} held-out images "
