@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PEERS := .venv-peers
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check format wheel-check peers test-peers bench clean
+.PHONY: help demo test test-slow test-slurm check format wheel-check peers test-peers bench clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,14 +25,17 @@ test: $(VENV)/.installed ## all tests but the long ones
 test-slow: $(VENV)/.installed ## the long fault tests
 	$(BIN)/python -m pytest -m slow
 
+test-slurm: $(VENV)/.installed ## sweeps on a real Slurm, which is brought up and taken down (Debian, root)
+	$(PYTHON) tests/slurm/cluster.py $(BIN)/python -m pytest -m slurm -n 0
+
 check: $(VENV)/.installed ## lint and types
-	$(BIN)/ruff check robusteval tests attacks conf
-	$(BIN)/ruff format --check robusteval tests attacks conf
+	$(BIN)/ruff check robusteval hydra_plugins tests attacks conf
+	$(BIN)/ruff format --check robusteval hydra_plugins tests attacks conf
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: $(VENV)/.installed ## lay the code out
-	$(BIN)/ruff check --fix robusteval tests attacks conf
-	$(BIN)/ruff format robusteval tests attacks conf
+	$(BIN)/ruff check --fix robusteval hydra_plugins tests attacks conf
+	$(BIN)/ruff format robusteval hydra_plugins tests attacks conf
 
 wheel-check: $(VENV)/.installed ## sdist, wheel, a clean environment, a run from another folder
 	PYTHON=$(BIN)/python tests/wheel-check.sh

@@ -4,10 +4,10 @@ An attack never sees the model and never reports its own success. The engine own
 verification and the early stop; an attack is an update rule over tensors whose first dimension is the slot.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import ClassVar, Literal, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -75,14 +75,15 @@ class Draw(Protocol):
 class Job:
     """What an attack starts from: one (sample, restart, target) per slot, every tensor [slots, ...].
 
-    ``logits`` are those of the clean image. ``lo`` and ``hi`` are the box, the region and (Linf) the ball together:
-    Linf projection is ``clamp(lo, hi)``. ``eps`` [slots] is the radius in ``norm``, infinite where unbounded.
-    An attack that keeps the nearest adversarial gets neither ball nor radius.
+    ``logits`` are those of the clean image, ``sample`` its id. ``lo`` and ``hi`` are the box, the region and
+    (Linf) the ball together: Linf projection is ``clamp(lo, hi)``. ``eps`` [slots] is the radius in ``norm``, infinite
+    where unbounded. An attack that keeps the nearest adversarial gets neither ball nor radius.
     """
 
     x: Tensor
     y: Tensor
     logits: Tensor
+    sample: Tensor
     lo: Tensor
     hi: Tensor
     eps: Tensor
@@ -179,6 +180,18 @@ class Attack:
     def refusal(self, norm: str) -> str | None:
         """Return in a sentence why it cannot run here in ``norm``: a library or an option that is not there."""
         return None
+
+    def foreign(self, digests: Mapping[str, str]) -> str | None:
+        """Return in a sentence why it does not fit the images of a run with such digests, or None."""
+        return None
+
+    def files(self) -> str | None:
+        """Return the digest of the files that it reads besides the model and the data; None where it reads none."""
+        return None
+
+    def origins(self) -> list[dict[str, Any]]:
+        """Return where each stage of an attack that repeats other runs has its points from; of others nothing."""
+        return []
 
     def notes(self) -> tuple[str, ...]:
         """Return sentences about the environment that the user should read before it runs."""

@@ -70,12 +70,22 @@ class Tempered(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reference:
+    """The top-1 accuracy (a fraction) that a network is known to have on a dataset, and who says so."""
+
+    accuracy: float
+    dataset: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Classifier:
     """A network from images in [0, 1] (float32, [n, *input_size]) to logits [n, classes].
 
     ``digest`` is the sha256 of its weights and buffers; ``class_names`` are in the order of the logits, where known.
-    ``input_size`` is (channels, height, width), or None where the network takes any. ``transforms`` are the facts of
-    what was done to the network before the evaluation, in order, and ``untransformed`` is the classifier before that.
+    ``input_size`` is (channels, height, width), or None where the network takes any. ``reference`` is the accuracy that
+    it should reach, where anybody has said. ``transforms`` are the facts of what was done to the network before the
+    evaluation, in order, and ``untransformed`` is the classifier before that.
     """
 
     module: nn.Module
@@ -86,5 +96,6 @@ class Classifier:
     class_names: tuple[str, ...] | None = None
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     digest: str = ""
+    reference: Reference | None = None
     transforms: tuple[Mapping[str, Any], ...] = ()
     untransformed: "Classifier | None" = None

@@ -12,9 +12,12 @@ from robusteval.errors import Interrupted, RobustevalError, UserError, did_you_m
 from robusteval.help import HELP
 
 COMMANDS = {
+    "compare": "robusteval.report.compare:main",
+    "leaderboard": "robusteval.leaderboard.command:main",
     "list": "robusteval.listing:main",
     "merge": "robusteval.merge.command:main",
     "push": "robusteval.sinks.push:main",
+    "report": "robusteval.report.page.command:main",
     "selftest": "robusteval.selftest:main",
     "status": "robusteval.report.status:main",
     "summary": "robusteval.report.summary:main",
@@ -80,24 +83,28 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _evaluate(arguments: list[str]) -> int:
-    from robusteval import sharding
+    from robusteval import experiments, registry, sharding
     from robusteval.compose import composed
 
     multirun = any(flag in arguments for flag in ("-m", "--multirun"))
     config_dir, overrides = _split(arguments)
+    study = None
+    if (experiment := experiments.asked(overrides, config_dir)) is not None:
+        multirun, overrides, study = True, experiment.overrides, experiment.study
     spread = sharding.spread(overrides)
     if multirun or spread is not None:
         from robusteval.sweep import multirun as run_sweep
 
-        return run_sweep(overrides if spread is None else spread, config_dir)
-    for override in overrides:
-        if override.lstrip("+").startswith(("hydra.", "hydra/")) and "hydra.searchpath" not in override:
-            raise UserError(f"{override}: Hydra's own options act on sweeps; add -m, or leave it out")
+        then = None if study is None else registry.lookup(registry.STUDIES, "study", study)
+        return run_sweep(overrides if spread is None else spread, config_dir, then)
     mapping = composed(overrides, config_dir)
     if (asked := sharding.of_files(mapping)) is not None:
         from robusteval.sweep import multirun as run_sweep
 
         return run_sweep([*overrides, asked], config_dir)
+    for override in overrides:
+        if override.lstrip("+").startswith(("hydra.", "hydra/")) and "hydra.searchpath" not in override:
+            raise UserError(f"{override}: Hydra's own options act on sweeps; add -m, or leave it out")
     from robusteval.config import build  # only now: it imports torch, and what was misspelt has been told
 
     config = build(mapping)

@@ -3,11 +3,12 @@
 Nothing here imports torch: a misspelt name is answered in well under a second.
 """
 
+import contextlib
 import difflib
 import itertools
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from robusteval.errors import UserError, did_you_mean
 from robusteval.groups import Groups, groups, no_option
+from robusteval.launch.options import options_of_launchers
 
 # What Hydra raises, besides its own errors, on input that it did not foresee, and what it warns about.
 COMPLAINTS = (
@@ -116,11 +118,14 @@ def composed(overrides: Sequence[str], config_dir: str | None = None) -> dict[st
 def sentence(error: Exception, overrides: Sequence[str], config_dir: str | None = None) -> str:
     """Return in one sentence what Hydra complains about, beginning with the key."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        return _missing_option(error.missing_cfg_file, groups(config_dir))
+        return _missing_option(error.missing_cfg_file, groups(config_dir), error.options or ())
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         return f"{error.problem_mark.name}, line {error.problem_mark.line + 1}: this is not YAML ({error.problem})"
     text = str(error)
     if match := re.search(r"Could not override '([^']+)'", text):
+        if match[1].startswith("hydra.launcher."):
+            near = did_you_mean(match[1].rpartition(".")[2], options_of_launchers())
+            return f"{match[1]} is not an option of this launcher{near}; see robusteval --cfg hydra -p hydra.launcher"
         if match[1].startswith("hydra."):
             return f"{match[1]} is not one of Hydra's keys; see robusteval --cfg hydra"
         if (name := _not_chosen(match[1], overrides, config_dir)) is not None:
@@ -137,17 +142,22 @@ def sentence(error: Exception, overrides: Sequence[str], config_dir: str | None 
     return f"{culprit}: {said}" if culprit and culprit not in said else said
 
 
-def _compose(overrides: Sequence[str], config_dir: str | None) -> Any:
+@contextlib.contextmanager
+def application(overrides: Sequence[str], config_dir: str | None) -> Iterator[tuple[Any, list[str]]]:
+    """Yield Hydra, set up for our configuration, and the overrides with the user's folder among the places to look."""
+    given = list(overrides)
     if config_dir is not None:
         folder = str(Path(config_dir).resolve()).replace("\\", "\\\\").replace('"', '\\"')
-        overrides = [*overrides, f'{_SEARCHPATH}=["file://{folder}"]']
+        given.append(f'{_SEARCHPATH}=["file://{folder}"]')
     GlobalHydra.instance().clear()
-    with (
-        initialize_config_module("robusteval.conf", version_base="1.3", job_name="robusteval"),
-        warnings.catch_warnings(),
-    ):
+    with initialize_config_module("robusteval.conf", version_base="1.3", job_name="robusteval"):
+        yield GlobalHydra.instance().hydra, given
+
+
+def _compose(overrides: Sequence[str], config_dir: str | None) -> Any:
+    with application(overrides, config_dir) as (_, given), warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # of a search path that is not there
-        return compose("config", overrides=list(overrides))
+        return compose("config", overrides=given)
 
 
 def _check_option(text: str, group: str, name: object, known: Groups, searched: bool) -> None:
@@ -170,9 +180,12 @@ def _grammar(text: str) -> str:
     return f"{text}: this is not KEY=VALUE as Hydra writes it; see robusteval --help"
 
 
-def _missing_option(file: str, known: Groups) -> str:
+def _missing_option(file: str, known: Groups, options: Sequence[str]) -> str:
     group, _, name = file.partition("/")
-    return no_option(group, name, known) if group in known else f"no configuration named '{file}'"
+    if group in known:
+        return no_option(group, name, known)
+    group, _, name = file.rpartition("/")
+    return no_option(group, name, {group: list(options)}) if options else f"no configuration named '{file}'"
 
 
 def _not_chosen(key: str, overrides: Sequence[str], config_dir: str | None) -> str | None:

@@ -5,6 +5,7 @@ in an option is answered with the key, what came, and what is allowed.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -22,14 +23,19 @@ from robusteval.attacks.base import Attack, WholeBatch
 from robusteval.classifier import Classifier, Preprocessing
 from robusteval.datasets.base import Dataset
 from robusteval.errors import UserError, did_you_mean
+from robusteval.experiments import KEYS as EXPERIMENT_KEYS
 from robusteval.groups import CONF, groups, no_option
 from robusteval.models.transforms.apply import check_order
 from robusteval.models.transforms.base import Transform
-from robusteval.options import Engine, Evidence, Runs, Runtime
+from robusteval.options import Checks, Engine, Evidence, Runs, Runtime, Stop
+from robusteval.published import protocol
 from robusteval.threat import ThreatModel
 
 # Beyond this a number is a slip of the keyboard, and would overflow in torch.
 _LARGEST = 2**31
+
+# Images between two looks at whether a run may stop, unless engine.chunk says otherwise.
+_STAGE = 64
 
 # Raised when the meaning of a key changes for every run, whatever its attack.
 KEY_VERSION = 1
@@ -69,21 +75,22 @@ class Config:
     engine: Engine
     runtime: Runtime
     evidence: Evidence
+    checks: Checks
+    stop: Stop
     logger: Any
     runs: Runs
     seed: int
 
     @property
     def chunk(self) -> int:
-        return self.engine.chunk or self.dataset.chunk
+        return self.engine.chunk or (min(_STAGE, self.dataset.chunk) if self.stop.asked else self.dataset.chunk)
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the result: everything that the key hashes."""
         return {
             "version": KEY_VERSION,
             "model": _plain(self.model),
-            # Whether files may be fetched says nothing of what is in them.
-            "dataset": {key: value for key, value in _plain(self.dataset).items() if key != "download"},
+            "dataset": _data(_plain(self.dataset)),
             "threat": _plain(self.threat),
             "attack": {"method": self.attack.method, "revision": self.attack.revision, **_plain(self.attack)},
             "seed": self.seed,
@@ -93,6 +100,7 @@ class Config:
             "mode": self.engine.mode,
             # Only where there are some, so that the key of a plain run is what it was before there were any.
             **({"transform": [[one.method, _plain(one)] for one in self.transform]} if self.transform else {}),
+            **({"stopping": self.stop.asked} if self.stop.asked else {}),
         }
 
     @property
@@ -103,8 +111,8 @@ class Config:
 
     @property
     def model_name(self) -> str:
-        """What the model is called, its transforms included."""
-        return "+".join([self.model.name, *(one.label() for one in self.transform)])
+        """What the model is called: its label where it has one beside its name, and its transforms."""
+        return "+".join([getattr(self.model, "label", self.model.name), *(one.label() for one in self.transform)])
 
     @property
     def folder_name(self) -> str:
@@ -129,11 +137,24 @@ def build(composed: Mapping[str, Any]) -> Config:
 
     Raises UserError naming the key, what came and what to do.
     """
-    sections = ("model", "dataset", "threat", "attack", "engine", "runtime", "evidence", "logger", "runs")
+    composed = {"checks": {}, "stop": {}, **composed}  # runs of earlier versions wrote neither
+    sections = (
+        "model",
+        "dataset",
+        "threat",
+        "attack",
+        "engine",
+        "runtime",
+        "evidence",
+        "checks",
+        "stop",
+        "logger",
+        "runs",
+    )
     for name in sections:
         if not isinstance(composed.get(name), Mapping):
             raise UserError(f"{name}={composed.get(name)}: {name} is a set of options; set one, as in {name}.KEY=VALUE")
-    others = ("seed", "transform")
+    others = ("seed", "transform", *EXPERIMENT_KEYS)
     if unknown := sorted(set(composed) - {*sections, *others}):
         raise UserError(f"{unknown[0]} is not a known key{did_you_mean(unknown[0], [*sections, *others])}")
     attack = dict(composed["attack"])
@@ -149,12 +170,14 @@ def build(composed: Mapping[str, Any]) -> Config:
             composed["dataset"],
             "dataset",
         ),
-        threat=construct(ThreatModel, composed["threat"], "threat"),
+        threat=construct(ThreatModel, _with_radius(composed), "threat"),
         transform=_transforms(composed.get("transform")),
         attack=construct(attack_class, attack, "attack"),
         engine=construct(Engine, composed["engine"], "engine"),
         runtime=construct(Runtime, composed["runtime"], "runtime"),
         evidence=construct(Evidence, composed["evidence"], "evidence"),
+        checks=construct(Checks, composed["checks"], "checks"),
+        stop=construct(Stop, composed["stop"], "stop"),
         logger=construct(
             registry.lookup(registry.LOGGERS, "logger.name", composed["logger"].get("name")),
             composed["logger"],
@@ -184,6 +207,8 @@ def build(composed: Mapping[str, Any]) -> Config:
             f"way into the ball, so it makes no curve over the "
             f"radius; name one, as in threat.eps={config.threat.radius:g}"
         )
+    if config.stop.asked:
+        _stops(config)
     whole = any(isinstance(part, WholeBatch) for _, part in config.attack.stages(config.threat.norm))
     if whole and config.engine.mode != "exact":
         raise UserError(
@@ -191,6 +216,21 @@ def build(composed: Mapping[str, Any]) -> Config:
             "use engine.mode=exact"
         )
     return config
+
+
+def _stops(config: Config) -> None:
+    """Refuse a stopping rule where its decision would not be a function of the configuration."""
+    name, value = next(iter(config.stop.asked.items()))
+    if config.runtime.shards > 1 or config.runtime.shard is not None:
+        raise UserError(
+            f"stop.{name}={value} decides from one chunk to the next, which shards cannot know of each other; use "
+            "runtime.workers, or leave the rule out"
+        )
+    if config.attack.universal():
+        raise UserError(
+            f"stop.{name}={value}: attack={config.attack.label()} looks for what is worst over all images, so none may "
+            "be left out; leave the rule out"
+        )
 
 
 def named_model(name: str, options: Mapping[str, Any], section: str) -> ModelOptions:
@@ -237,9 +277,30 @@ def construct(kind: type[T], values: Mapping[str, Any], section: str) -> T:
             )
     given = {name: _number(value, hints[name], f"{section}.{name}") for name, value in values.items()}
     try:
-        return TypeAdapter(kind).validate_python(given)
+        return _adapter(kind).validate_python(given)
     except ValidationError as error:
         raise UserError(_sentence(error, section, given)) from None
+
+
+def _with_radius(composed: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the options of the threat, the usual radius for the data as a number where that is asked for."""
+    threat = composed["threat"]
+    if threat.get("eps") != "usual":
+        return threat
+    norm, data = threat.get("norm"), composed["dataset"].get("name")
+    # The user's own arrays are what the model says that it was made for, where it does.
+    radius = protocol.usual(str(data), norm) or protocol.usual(str(composed["model"].get("dataset")), norm)
+    if radius is None:
+        raise UserError(
+            f"threat.eps=usual: no radius in {norm} is usual for dataset={data}; name one, as in threat.eps=8/255"
+        )
+    return {**threat, "eps": radius}
+
+
+@functools.cache
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    """Return pydantic's view of a dataclass, made once: a sweep builds a thousand configurations of a few kinds."""
+    return TypeAdapter(kind)
 
 
 def _sentence(error: ValidationError, section: str, given: Mapping[str, Any]) -> str:
@@ -285,6 +346,13 @@ def _kinds(hint: Any) -> set[Any]:
     if origin in (Union, types.UnionType, tuple, list):
         return {kind for part in get_args(hint) for kind in _kinds(part)}
     return {hint}
+
+
+def _data(options: dict[str, Any]) -> dict[str, Any]:
+    """Return what decides which images are read: whether files may be fetched says nothing of what is in them."""
+    # All pictures, as before there were subsets of them by name.
+    whole = ("subset",) if options.get("subset") is None else ()
+    return {key: value for key, value in options.items() if key not in ("download", *whole)}
 
 
 def _seed(value: Any) -> int:

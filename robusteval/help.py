@@ -4,12 +4,14 @@ HELP = """\
 robusteval: how robust is this image classifier, and how sure are we?
 
 usage: robusteval [GROUP=NAME ...] [KEY=VALUE ...]   evaluate; without arguments the demonstration
-       robusteval -m model=a,b attack=pgd,solarize   sweep: every combination
+       robusteval -m model=a,b attack=pgd,solarize   sweep: every combination, one after the other
+       robusteval -m ... hydra/launcher=slurm        its evaluations as jobs of Slurm; =local: as processes here
        robusteval COMMAND ...
 
 examples
   robusteval                                  PGD on a small adversarially trained MNIST net
   robusteval model=resnet50 attack=solarize   ImageNet at IMAGENET_ROOT or dataset.root=FOLDER
+  robusteval model=robustbench model.name=Wang2023Better_WRN-28-10 dataset=cifar10 attack=autoattack
   robusteval model=timm model.name=convnext_tiny attack=pgd threat.eps=4/255
   robusteval model=python model.entry=mynet.py:build dataset=arrays dataset.path=own.npz
 
@@ -17,9 +19,12 @@ commands
   list [models|datasets|attacks|transforms]  what can be named
   summary [DIR]                   one table over the runs in a folder (--format table|csv|md)
   status [DIR]                    what is done, missing, running, failed (the same formats)
+  compare RUN RUN ...             difference with interval, exact test, who wins where (--ids, --by)
+  report RUN|DIR                  one HTML page of a run, or of a folder of runs
   merge RUN ... [--into DIR]      join shards of one run, or attacks on one model: the worst case
   verify RUN                      check a run's files and re-predict its adversarials
   selftest [ATTACK ...]           prove the attacks on models whose robustness is known
+  leaderboard [DIR]               runs ranked with ties (--against robustbench: beside its entries)
   tune [KEY=VALUE ...]            measure the fastest form of a model
   train NET                       train the small bundled nets again
   push RUN                        send a finished run to Weights & Biases (again)
@@ -27,13 +32,14 @@ commands
 keys (all of them: robusteval --cfg job)
   model.name=, model.entry=, model.weights=, model.mean=[..], model.sd=[..]
   dataset.root=, dataset.path=, dataset.n=500           a seeded subset
-  threat=linf_8_255, threat.norm=l2, threat.eps=8/255, threat.goal=top5
+  threat=linf (usual radius), threat=linf_8_255, threat.norm=l2, threat.eps=8/255, threat.goal=top5
   'threat.eps=[0.1,0.2,0.3]'                            robust accuracy over the radius
   attack.steps=100 and the other options of the attack
   engine.slots=64, engine.stop=never, engine.mode=fast, seed=1
   evidence=auto|all|none, logger=wandb|none, runtime.device=auto, runs.dir=runs, runs.fresh=true
   runtime.workers=2                                     processes on this machine
   runtime.shards=8, runtime.shard=3/8                   tasks for one evaluation; one of them
+  hydra.launcher.partition=, .gpus_per_node=1, ...      of each job (all: --cfg hydra -p hydra.launcher)
 
 A run that exists is resumed, a complete one is shown.
 The last line on standard output is the run's folder.

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt, Le, Lt
 
 # Beyond this a number is a slip of the keyboard that would bring the machine down.
 _MOST_WORKERS = 256
@@ -93,6 +93,32 @@ class Evidence:
         if match is None:
             raise ValueError(f"limit={self.limit} is no size; write it like 1GiB or 500MB")
         return int(float(match[1]) * _UNITS[match[2]])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checks:
+    """How closely a run is looked at for what could make its number meaningless; changes no sample."""
+
+    level: Literal["off", "standard", "strict"] = "standard"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stop:
+    """When a run may end before all its images are done; each is about robust accuracy, a fraction.
+
+    ``width``: once its 95 % interval, which holds whenever one stops, is no wider; ``below`` and ``above``: once that
+    interval lies below or above a value. Several: once one of them holds.
+    """
+
+    width: Annotated[float, Gt(0), Lt(1)] | None = None
+    below: Annotated[float, Gt(0), Le(1)] | None = None
+    above: Annotated[float, Ge(0), Lt(1)] | None = None
+
+    @property
+    def asked(self) -> dict[str, float]:
+        """The rules that were given, by name."""
+        given = {"width": self.width, "below": self.below, "above": self.above}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,7 @@ ATTACKS = MappingProxyType(
         "reference/torchattacks": "robusteval.attacks.reference.torchattacks:Torchattacks",
         "solarize": "robusteval.attacks.solarize:Solarize",
         "square": "robusteval.attacks.square:Square",
+        "transfer": "robusteval.attacks.transfer:Transfer",
     }
 )
 
@@ -33,7 +34,9 @@ MODELS = MappingProxyType(
         "bundled": "robusteval.models.bundled:Bundled",
         "checkpoint": "robusteval.models.checkpoint:Checkpoint",
         "efficientnet_lite0": "robusteval.models.efficientnet_lite0:EfficientNetLite0",
+        "padding": "robusteval.models.padding:PaddingNet",
         "python": "robusteval.models.python:Python",
+        "robustbench": "robusteval.models.robustbench:RobustBench",
         "timm": "robusteval.models.timm:Timm",
         "torchvision": "robusteval.models.torchvision:Torchvision",
     }
@@ -66,6 +69,8 @@ TRANSFORMS = MappingProxyType(
         "temperature": "robusteval.models.transforms.temperature:Temperature",
     }
 )
+
+STUDIES = MappingProxyType({"padding": "robusteval.studies.padding:report"})
 
 LOGGERS = MappingProxyType(
     {

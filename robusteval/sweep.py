@@ -1,55 +1,63 @@
 """Sweeps, by Hydra's sweeper and launchers; and Hydra's own ways of showing a configuration."""
 
+import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hydra
+from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from robusteval.compose import COMPLAINTS, composed, sentence, sweep
-from robusteval.errors import RobustevalError, UserError, told
+from robusteval.compose import COMPLAINTS, application, composed, parse, sentence, sweep
+from robusteval.errors import Interrupted, RobustevalError, UserError
+from robusteval.launch.evaluation import Evaluation, together
+from robusteval.launch.task import Task
 
-if TYPE_CHECKING:  # it imports torch
-    from robusteval.config import Config
 
-
-def multirun(overrides: Sequence[str], config_dir: str | None) -> int:
+def multirun(
+    overrides: Sequence[str], config_dir: str | None, then: Callable[[list[Path]], object] | None = None
+) -> int:
     """Run every combination, each validated before the first begins; return the exit code of the whole.
 
-    One evaluation that fails does not end the others. Returns the largest exit code of any.
+    ``then`` is called with the folders of the runs at the end, whatever became of them, unless they were interrupted.
+    One evaluation that fails does not end the others. The code is 0 if all are done, 75 if any was interrupted, else
+    the largest.
     """
-    from robusteval.config import build
-
     combinations = sweep(overrides)
-    anew: dict[str, Config] = {}
+    evaluations: list[Evaluation] = []
     for combination in combinations:
         try:
-            config = build(composed(combination, config_dir))
+            evaluations.append(_planned(combination, config_dir))
         except UserError as error:
             raise UserError(
                 f"{error} (in the evaluation {' '.join(combination)})" if len(combinations) > 1 else str(error)
             ) from error
-        if config.runs.fresh and config.runtime.shard is not None:
-            anew[config.folder_name] = config
-    if anew:
-        _start_anew(anew.values())
+    launcher = _launcher(overrides)
+    anew = {one.run: one for one in evaluations if one.config.runs.fresh and (launcher or one.config.runtime.shard)}
+    if anew:  # here, once: a job that is requeued must not start anew again
+        _start_anew(anew)
         overrides = [*overrides, "runs.fresh=false"]
-    codes: list[int] = []
-
-    def task(config: DictConfig) -> int:
-        codes.append(_one(OmegaConf.to_container(config, resolve=True)))
-        return codes[-1]
-
-    extra = [] if config_dir is None else ["--config-dir", str(Path(config_dir).resolve())]
+        evaluations = [_planned([*one.overrides, "runs.fresh=false"], config_dir) for one in evaluations]
+    _note(evaluations)
     try:
-        _hydra(task, ["--multirun", *extra, *overrides])
+        returned = _run(Task(evaluations), overrides, config_dir)
     except HydraException as error:
         raise UserError(sentence(error, overrides, config_dir)) from error
-    return max(codes, default=0)
+    except Exception as error:
+        if not type(error).__module__.startswith("submitit"):
+            raise
+        raise RobustevalError(
+            f"hydra/launcher={launcher} gave up ({' '.join(str(error).split())[:300]}); what is finished is kept, and "
+            "hydra/launcher=slurm waits for the others"
+        ) from error
+    code = together([job.return_value for batch in returned for job in batch])
+    if then is not None and code != Interrupted.exit_code:
+        then(list(dict.fromkeys(one.run for one in evaluations)))
+    return code
 
 
 def show(arguments: Sequence[str]) -> int:
@@ -65,31 +73,45 @@ def show(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _start_anew(configs: Iterable["Config"]) -> None:
-    """Set aside, once for all shards, the runs that are to start anew."""
+def _planned(overrides: Sequence[str], config_dir: str | None) -> Evaluation:
+    """Return one evaluation of a sweep. Raises UserError where it cannot be meant."""
+    evaluation = Evaluation(mapping=composed(overrides, config_dir), overrides=list(overrides))
+    _ = evaluation.config
+    return evaluation
+
+
+def _launcher(overrides: Sequence[str]) -> str | None:
+    """Return the launcher that the overrides name; None where it is Hydra's own, which works in this process."""
+    named = [one.value() for one in parse(overrides) if one.key_or_group == "hydra/launcher"]
+    return str(named[-1]) if named and named[-1] != "basic" else None
+
+
+def _start_anew(runs: Iterable[Path]) -> None:
+    """Set aside, once for all shards and jobs, the runs that are to start anew."""
     from robusteval.engine.runner import start_anew
     from robusteval.evidence.folder import RunFolder
 
-    for config in configs:
-        start_anew(RunFolder(Path(config.runs.dir) / config.folder_name))
+    for run in runs:
+        start_anew(RunFolder(run))
 
 
-def _one(mapping: Any) -> int:
-    from robusteval.config import build
-    from robusteval.engine.runner import evaluate
+def _note(evaluations: Sequence[Evaluation]) -> None:
+    """Leave in each folder of runs what is planned there, for ``robusteval status``."""
+    from robusteval.evidence import sweeps
 
-    try:
-        from hydra.core.hydra_config import HydraConfig
+    planned: dict[Path, list[sweeps.Entry]] = {}
+    for one in evaluations:
+        entry = sweeps.Entry(run=one.run.name, task=one.task, overrides=list(one.overrides))
+        planned.setdefault(one.run.parent, []).append(entry)
+    for runs, entries in planned.items():
+        names = sorted(f"{entry.run} {entry.task}" for entry in entries)
+        sweeps.write(runs, f"plan-{hashlib.sha256(chr(10).join(names).encode()).hexdigest()[:10]}", entries)
 
-        command = list(HydraConfig.get().overrides.task)
-        print(evaluate(build(mapping), command=command, in_sweep=True), flush=True)
-    except (RobustevalError, OSError, MemoryError) as error:
-        if os.environ.get("ROBUSTEVAL_DEBUG"):
-            raise
-        sentence, code = told(error)
-        print(f"robusteval: {sentence}", file=sys.stderr, flush=True)
-        return code
-    return 0
+
+def _run(task: Task, overrides: Sequence[str], config_dir: str | None) -> list[list[JobReturn]]:
+    """Let Hydra's sweeper and launcher run the task; return what came of each evaluation."""
+    with application(overrides, config_dir) as (hydra, given):
+        return hydra.multirun(config_name="config", task_function=task, overrides=given)
 
 
 def _hydra(task: Callable[[DictConfig], Any], arguments: list[str]) -> None:

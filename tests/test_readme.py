@@ -50,8 +50,11 @@ def few(command: str) -> str:
 LEFT_BY = {
     "images.npz": ("images.npz", "python myimages.py"),
     "mynet.pt": ("mynet.pt", "python mycheckpoint.py"),
+    "compare": ("runs/mnist_cnn-mnist_5k-fgsm-*/results.json", COMMANDS[2]),
+    "OTHER": ("runs/mnist_cnn_at-mnist_5k-pgd-*/results.json", COMMANDS[3]),
     "RUN": ("runs/*/results.json", COMMANDS[2]),
     "robusteval summary": ("runs/*/results.json", COMMANDS[2]),
+    "robusteval report": ("runs/*/results.json", COMMANDS[2]),
     "robusteval status": ("runs/*/results.json", COMMANDS[2]),
 }
 
@@ -75,6 +78,9 @@ def newcomer(folder: Path) -> dict[str, str]:
 
 def run(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
     words = shlex.split(command)
+    if "OTHER" in words:  # two runs on the same images
+        for word, needed in (("RUN", LEFT_BY["compare"][0]), ("OTHER", LEFT_BY["OTHER"][0])):
+            words[words.index(word)] = str(next(folder.glob(needed)).parent)
     if "RUN" in words:
         (newest, *_) = sorted(
             (folder / "runs").glob("*/results.json"), key=lambda path: path.stat().st_mtime, reverse=True

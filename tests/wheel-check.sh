@@ -16,6 +16,9 @@ cd "$work/elsewhere"
 "$work/venv/bin/robusteval" dataset.n=100 attack.steps=5 logger=none | tee out
 run=$(tail -n 1 out)
 "$work/venv/bin/python" -m robusteval verify "$run"
+rm "$run/report.html"
+"$work/venv/bin/robusteval" report "$run"
+grep -q "Reliability diagram" "$run/report.html"
 "$work/venv/bin/python" - <<'PY'
 import pathlib, sys
 import robusteval, robusteval.attacks, robusteval.conf

@@ -4,10 +4,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from robusteval.checks.transfer import beaten
 from robusteval.checks.verdict import Check, verdict
-
-# By how much of robust accuracy Square may lower it after attacks by gradients; AutoAttack's own bound.
-_SURPRISE = 0.002
 
 
 def checks(run: dict[str, Any], samples: pa.Table) -> list[Check]:
@@ -26,14 +24,16 @@ def protocol(run: dict[str, Any]) -> Check:
         return verdict(
             "protocol",
             "warn",
-            "a search in bfloat16 makes no AutoAttack number; engine.mode=fast+standard makes one",
+            "a search in bfloat16 makes no AutoAttack number",
+            "use engine.mode=fast+standard",
         )
     if not run["plan"]["published"]:
         return verdict(
             "protocol",
             "warn",
             f"steps={attack['steps']} and queries={attack['queries']} are not AutoAttack's budgets of 100 and 5000, so "
-            "this is no AutoAttack number: do not compare it with published ones",
+            "this is no AutoAttack number",
+            "do not compare it with published ones",
         )
     return verdict("protocol", "pass", f"AutoAttack {attack['version']} with its published stages and budgets")
 
@@ -41,15 +41,7 @@ def protocol(run: dict[str, Any]) -> Check:
 def square(samples: pa.Table) -> Check:
     """Whether Square, which needs no gradients, broke what attacks by gradients did not."""
     count = sum(name is not None and _attack_of(name) == "square" for name in samples["broken_by"].to_pylist())
-    share = count / len(samples) if len(samples) else 0.0
-    if share <= _SURPRISE:
-        return verdict("square", "pass", "Square found hardly anything that attacks by gradients had not")
-    return verdict(
-        "square",
-        "warn",
-        f"Square broke {count} images ({share:.1%}) that attacks by gradients had not, a sign that gradients mislead: "
-        "give Square more queries and try an attack adapted to the network",
-    )
+    return beaten("square", count, len(samples), "Square")
 
 
 def _attack_of(stage: str) -> str:

@@ -5,15 +5,25 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from robusteval.checks import cascade, model, transforms
+from robusteval.checks import cascade, inputs, model, search, transfer, transforms
 from robusteval.checks.verdict import Check, verdict
-from robusteval.evidence import shards
+from robusteval.evidence import shards, stopping
 from robusteval.evidence.folder import CLEAN, RunFolder
 
 
 def checks(run: RunFolder, samples: pa.Table) -> list[Check]:
-    """Return {id, verdict, summary} of every check; the verdict is pass, warn, fail or skipped."""
+    """Return {id, verdict, summary, advice} of every check; the verdict is pass, warn, fail or skipped."""
+    if run.run.get("checks") == "off":
+        return [
+            verdict(
+                "checks",
+                "skipped",
+                "checks=off: nothing was looked at, so nothing says that these numbers mean what they seem to",
+                "use checks=standard",
+            )
+        ]
     return [
+        *inputs.checks(run.run, samples),
         nonfinite(samples),
         confirmed(run),
         *model.checks(run.run),
@@ -22,7 +32,18 @@ def checks(run: RunFolder, samples: pa.Table) -> list[Check]:
         *grid(run),
         *reference_budget(run),
         *cascade.checks(run.run, samples),
+        *transfer.checks(run.run, samples),
+        *search.checks(run.run, samples, spent(run)),
     ]
+
+
+def spent(run: RunFolder) -> dict[str, pa.Table]:
+    """Return what entered each stage, with whether that broke it and after how many passes."""
+    columns = ["broken", "forward_passes"]
+    return {
+        stage: pa.concat_tables([shards.read(path).select(columns) for path in stopping.evidence(run, stage)])
+        for stage in run.stages[1:]
+    }
 
 
 def nonfinite(samples: pa.Table) -> Check:
@@ -34,8 +55,8 @@ def nonfinite(samples: pa.Table) -> Check:
         "finite",
         "warn",
         f"{count} of {len(samples)} images met logits or gradients that were not finite; such logits count as wrong "
-        "and leave calibration, "
-        "such gradients count as zero: mend the network, or read robust accuracy as an upper bound",
+        "and leave calibration, such gradients count as zero",
+        "mend the network, or read robust accuracy as an upper bound",
     )
 
 
@@ -43,7 +64,7 @@ def confirmed(run: RunFolder) -> Check:
     """Whether the model as given agreed with every claim of the search."""
     rejected = 0
     for stage in run.stages[1:]:
-        for path in run.shards(stage).inspect()[0].values():
+        for path in stopping.evidence(run, stage):
             rejected += int(shards.metadata_of(path).get("rejected", "0"))
     if run.run["draws"] > 1:
         return verdict(
@@ -59,8 +80,8 @@ def confirmed(run: RunFolder) -> Check:
         "confirmed",
         "warn",
         f"{rejected} claims did not hold when the model predicted the same point again: it is randomised or depends "
-        "on the batch, "
-        "so attacks are judged too weak; make its forward pass deterministic",
+        "on the batch, so attacks are judged too weak",
+        "make its forward pass deterministic",
     )
 
 
@@ -87,8 +108,9 @@ def grid(run: RunFolder) -> list[Check]:
         verdict(
             "grid",
             "warn",
-            "pixels lie between the 256 grey values, so the 257 thresholds are a grid, not exhaustive: "
-            "robust accuracy is an upper bound, and no expectation of the random search is given",
+            "pixels lie between the 256 grey values, so the 257 thresholds are a grid, not exhaustive, and no "
+            "expectation of the random search is given",
+            "read robust accuracy as an upper bound, or give 8-bit images",
         )
     ]
 
@@ -98,7 +120,7 @@ def reference_budget(run: RunFolder) -> list[Check]:
     marks = [
         shards.metadata_of(path)["outside"]
         for stage in run.stages[1:]
-        for path in run.shards(stage).inspect()[0].values()
+        for path in stopping.evidence(run, stage)
         if "outside" in shards.metadata_of(path)
     ]
     if not marks:
@@ -113,12 +135,12 @@ def reference_budget(run: RunFolder) -> list[Check]:
             "reference_budget",
             "warn",
             f"{count} points of the other library lay outside the threat by more than 1e-5 and were projected before "
-            "they counted: its attack may search another ball than this one, so read robust accuracy as an upper "
-            "bound and check its options",
+            "they counted: its attack may search another ball than this one",
+            "check its options, and read robust accuracy as an upper bound",
         )
     ]
 
 
 def exhaustive(run: RunFolder) -> bool:
     """Return whether all images of the run are on the k/255 grid."""
-    return all(shards.metadata_of(path).get("on_grid") == "True" for path in run.shards(CLEAN).inspect()[0].values())
+    return all(shards.metadata_of(path).get("on_grid") == "True" for path in stopping.evidence(run, CLEAN))

@@ -21,6 +21,7 @@ from robusteval.datasets.imagenet_protocol import protocol
 from robusteval.datasets.names import imagenet_names, imagenet_wnids
 from robusteval.datasets.pictures import content, reader
 from robusteval.errors import UserError
+from robusteval.published.robustbench import imagenet_pictures
 
 FOLDERS = ("val", "validation", "ILSVRC2012_img_val", "ILSVRC/Data/CLS-LOC/val", "Data/CLS-LOC/val", ".")
 _WNID = re.compile(r"n\d{8}")
@@ -33,10 +34,12 @@ class ImageNet(Source):
 
     Not all classes and pictures need be there: labels come from names, not from positions. ``ids`` are the pictures'
     own numbers (from 0) where they have them, so that both layouts give the same. A model that states no preprocessing
-    gets Resize(256), CenterCrop(224).
+    gets Resize(256), CenterCrop(224). ``subset=robustbench`` is the 5000 pictures of RobustBench's leaderboard by their
+    numbers; ``n`` draws from these.
     """
 
     name: Literal["imagenet"] = "imagenet"
+    subset: Literal["robustbench"] | None = None
 
     chunk: ClassVar[int] = 1024
     unused: ClassVar = ("path",)
@@ -76,8 +79,11 @@ class ImageNet(Source):
             raise UserError(
                 f"{where} has folders by WordNet id but no pictures in them; give another dataset.root=FOLDER"
             )
-        chosen = select(len(pictures), self.n, seed, self.name)
         own = _numbers([path for path, _ in pictures])
+        if self.subset is not None:
+            kept = _leaderboards(own, where)
+            pictures, own = [pictures[position] for position in kept], None if own is None else own[kept]
+        chosen = select(len(pictures), self.n, seed, self.name)
         ids = chosen if own is None else own[chosen]
         files = [pictures[position][0] for position in chosen]
         labels = np.array([pictures[position][1] for position in chosen], dtype=np.int64)
@@ -140,6 +146,19 @@ def _by_class(folder: Path, where: str) -> list[tuple[Path, int]]:
     if _numbers([path for path, _ in pictures]) is not None:
         pictures.sort(key=lambda pair: pair[0].name)
     return pictures
+
+
+def _leaderboards(own: np.ndarray | None, where: str) -> np.ndarray:
+    """Return the positions (int64, ascending) of RobustBench's pictures among all, by their own numbers from 0."""
+    wanted = np.array(imagenet_pictures(), dtype=np.int64) - 1
+    there = np.array([], dtype=np.int64) if own is None else np.flatnonzero(np.isin(own, wanted))
+    if len(there) < len(wanted):
+        raise UserError(
+            f"dataset.subset=robustbench needs {len(wanted)} validation pictures by their names "
+            f"(ILSVRC2012_val_00000011.JPEG), and {where} lacks {len(wanted) - len(there)} of them; give another "
+            "dataset.root=FOLDER"
+        )
+    return there
 
 
 def _flat(root: Path, folder: Path) -> list[tuple[Path, int]]:

@@ -13,6 +13,7 @@ from robusteval.report.console import show
 from robusteval.report.examples import examples
 from robusteval.report.figures import draw
 from robusteval.report.gallery import Example
+from robusteval.report.page import run as page
 from robusteval.sinks.push import push
 
 
@@ -54,7 +55,7 @@ def finish_together(config: Config, run: RunFolder, dataset: Dataset) -> None:
 
 
 def conclude(run: RunFolder, table: pa.Table, shown: Sequence[Example]) -> None:
-    """Draw the figures, with these examples, and at last write results.json; what failed before is forgotten."""
+    """Draw the figures, with these examples, write results.json and at last the page; what failed before is forgotten."""
     results = derive.results(run, table)
     passes = results["cost"]["forward_passes"] + results["cost"]["backward_passes"]
     seconds = times.total(run)
@@ -67,4 +68,6 @@ def conclude(run: RunFolder, table: pa.Table, shown: Sequence[Example]) -> None:
     with atomic.guarded(run.figures):
         draw(run.path, results, table, shown, results.get("survey"))
     write_json(run.results_file, results)
+    with atomic.guarded(run.report):
+        page.write(run, results, table)
     failures.forget(run)

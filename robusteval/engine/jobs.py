@@ -59,6 +59,7 @@ def job_of(stage: Stage, chunk: Chunk, queue: Queue, tickets: list[Ticket], seed
         x=x,
         y=chunk.labels[at],
         logits=chunk.logits[at],
+        sample=to_device(np.array(samples, dtype=np.int64), device),
         lo=lo,
         hi=hi,
         eps=torch.full((len(x),), radius, device=device),

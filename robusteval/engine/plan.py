@@ -1,5 +1,6 @@
 """What an evaluation will do and has met: the facts of run.json, and whether a later command still fits them."""
 
+import dataclasses
 import hashlib
 from typing import Any
 
@@ -12,16 +13,20 @@ from robusteval.errors import UserError
 from robusteval.evidence import files
 from robusteval.evidence.folder import CLEAN, SCHEMA, RunFolder
 
-# The order of evidence kept: a finished run serves whoever asks for no more than it holds.
+# In ascending order: a run that was begun serves whoever asks for no more than it holds.
 _KEPT = ("none", "auto", "all")
+_LEVELS = ("off", "standard", "strict")
 
 
 def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[str, Any]:
     """Return what run.json says of the plan and of what was met: key, digests, chunks, stages."""
     identity = config.identity()
-    digests = {"model": classifier.digest, "dataset": dataset.digest, "preprocessing": repr(classifier.preprocessing)}
+    digests = digests_of(classifier, dataset)
     if (library := config.attack.library()) is not None:
         digests["library"] = library
+    if (read := config.attack.files()) is not None:
+        digests["attack"] = read
+    origins = config.attack.origins()
     canonical = "\n".join([config.key, *digests.values()])
     columns, stages = config.attack.columns(), stages_of(config.attack, config.threat, config.engine.mode)
     attacks = [stage.attack for stage in stages]
@@ -49,8 +54,10 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
             "averages_gradients": gradients and all(a.averages() for a in attacks if a.gradients),
             "mode": config.engine.mode,
             "published": config.attack.published(),
+            **({"stopping": config.stop.asked} if config.stop.asked else {}),
             "point": point_of(config.attack, config.engine.stop),
             **({} if survey is None else {"survey": survey}),
+            **({"origins": origins} if origins else {}),
         },
         "model": {
             "name": classifier.name,
@@ -58,6 +65,7 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
             "digest": classifier.digest,
             "classes": classifier.classes,
             "class_names": classifier.class_names or dataset.class_names,
+            **({} if classifier.reference is None else {"reference": dataclasses.asdict(classifier.reference)}),
             **_untransformed(classifier),
         },
         "dataset": {"name": dataset.name, "n": len(dataset), "digest": dataset.digest},
@@ -68,9 +76,15 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
         "threat": {**identity["threat"], "region": None},
         "seed": config.seed,
         "stop": config.engine.stop,
+        "checks": config.checks.level,
         "evidence": config.evidence.keep,
         "evidence_limit": config.evidence.limit_bytes,
     }
+
+
+def digests_of(classifier: Classifier, dataset: Dataset) -> dict[str, str]:
+    """Return what tells apart two models, sets of images, and ways from a picture to an input."""
+    return {"model": classifier.digest, "dataset": dataset.digest, "preprocessing": repr(classifier.preprocessing)}
 
 
 def _untransformed(classifier: Classifier) -> dict[str, Any]:
@@ -97,12 +111,12 @@ def differs(run: RunFolder, facts: dict[str, Any]) -> str | None:
     """Return what was met now and is not what the run began with, or None."""
     for name, met in facts["digests"].items():
         if run.run["digests"].get(name) != met:
-            return {"model": "weights", "dataset": "images or labels"}.get(name, name)
+            return {"model": "weights", "dataset": "images or labels", "attack": "files of attack.runs"}.get(name, name)
     return None
 
 
 def serves(run: RunFolder, config: Config) -> None:
-    """Refuse where a file that the configuration names has changed, or more evidence is asked for than was kept."""
+    """Refuse where a file that the configuration names has changed, or more evidence or checks are asked for."""
     for key in files.changed(run.run["files"], files.digests(config.plain())):
         raise UserError(
             f"{run.path}: the file that {key} names changed since this run began; runs.fresh=true sets it aside and "
@@ -113,4 +127,10 @@ def serves(run: RunFolder, config: Config) -> None:
         raise UserError(
             f"{run.path} keeps evidence={kept}, and evidence={config.evidence.keep} was asked for; runs.fresh=true "
             "sets it aside and starts anew"
+        )
+    level = run.run.get("checks", "standard")  # which runs of earlier versions do not say
+    if _LEVELS.index(config.checks.level) > _LEVELS.index(level):
+        raise UserError(
+            f"{run.path} was looked at by checks={level}, and checks={config.checks.level} was asked for, which looks "
+            "at the model before the attack; runs.fresh=true sets the run aside and starts anew"
         )

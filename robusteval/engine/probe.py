@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from robusteval.attacks import losses
 from robusteval.attacks.base import Query, rows
 from robusteval.attacks.geometry import total
 from robusteval.engine.passes import QUANTUM, Passes
@@ -18,6 +19,7 @@ from robusteval.engine.passes import QUANTUM, Passes
 _MOVE = 0.02
 _FARTHEST = 0.01  # grey values in [0, 1]
 _TOLERANCE = 1e-5  # of probabilities, and of what counts as the same answer
+_NUDGE = 1e-4  # in [0, 1]: far below a grey value, far above rounding
 
 
 def look(passes: Passes, images: Tensor, labels: Tensor, *, gradients: bool) -> dict[str, Any]:
@@ -25,22 +27,30 @@ def look(passes: Passes, images: Tensor, labels: Tensor, *, gradients: bool) -> 
 
     ``deterministic``: the same images get the same logits twice. ``batch_dependence``: the largest change of a logit of
     the first image by other neighbours in the batch, in spreads of the logits (None where randomised). ``outputs``:
-    logits, probabilities or log_probabilities. With ``gradients``: ``zero_gradients``, how many images have a gradient
-    of nothing but zeros, and ``misleading_gradients``, for how many the logits do not move as the gradient says, to
-    within a factor of 2 (None where randomised).
+    logits, probabilities or log_probabilities. ``unmoved``: how many images keep their logits to the last bit when
+    every value moves by 1e-4 (None where randomised). With ``gradients``: ``zero_gradients``, how many images have a
+    gradient of nothing but zeros, ``misleading_gradients``, for how many the logits do not move as the gradient says,
+    to within a factor of 2 (None where randomised), and ``saturated``, how many have a gradient, but none of the
+    cross-entropy.
     """
     logits = passes.logits(images)
-    again = passes.logits(images)
-    deterministic = torch.allclose(logits, again, rtol=0, atol=0, equal_nan=True)
+    steady = deterministic(passes, images, logits)
     facts: dict[str, Any] = {
         "images": len(images),
-        "deterministic": deterministic,
-        "batch_dependence": _batch_dependence(passes, images, logits) if deterministic else None,
+        "deterministic": steady,
+        "batch_dependence": _batch_dependence(passes, images, logits) if steady else None,
         "outputs": _outputs(logits),
+        "unmoved": _unmoved(passes, images, logits) if steady else None,
     }
     if gradients:
-        facts |= _gradients(passes, images, logits, labels, deterministic=deterministic)
+        facts |= _gradients(passes, images, logits, labels, deterministic=steady)
     return facts
+
+
+def deterministic(passes: Passes, images: Tensor, logits: Tensor | None = None) -> bool:
+    """Return whether images [n, C, H, W] get the same logits twice (``logits`` are the first answer, where known)."""
+    first = passes.logits(images) if logits is None else logits
+    return torch.allclose(first, passes.logits(images), rtol=0, atol=0, equal_nan=True)
 
 
 def _spread(logits: Tensor) -> float:
@@ -63,6 +73,14 @@ def _outputs(logits: Tensor) -> str:
     return "logits"
 
 
+def _unmoved(passes: Passes, images: Tensor, logits: Tensor) -> int:
+    """Count the images whose logits stay the same when every value moves a little: up or down, and into the box."""
+    pattern = torch.rand(images.shape[1:], generator=torch.Generator().manual_seed(0)).to(images) - 0.5
+    towards = torch.where(images + pattern.sign() * _NUDGE > 1, -1, torch.where(images < _NUDGE, 1, pattern.sign()))
+    moved = passes.logits(images + towards * _NUDGE * (0.5 + pattern.abs()))
+    return int((moved == logits).all(1).sum())
+
+
 def _gradients(
     passes: Passes, images: Tensor, logits: Tensor, labels: Tensor, *, deterministic: bool
 ) -> dict[str, int | None]:
@@ -81,9 +99,16 @@ def _gradients(
     parts = [slice(at, at + passes.batch) for at in range(0, len(points), passes.batch)]
     slope = torch.cat([passes.ask(Query(points=points[p], loss=lambda z, p=p: lead(z, p))).slope for p in parts])
     steep = total(slope.abs().double())
+
+    def entropy(z: Tensor, rows: slice) -> Tensor:
+        return losses.cross_entropy(z, labels[rows])
+
+    flat = [passes.ask(Query(points=points[p], loss=lambda z, p=p: entropy(z, p))).slope for p in parts]
+    silent = total(torch.cat(flat).abs().double()) == 0
     facts: dict[str, int | None] = {
         "zero_gradients": int((steep == 0).sum()),
         "misleading_gradients": None,
+        "saturated": int(((steep > 0) & silent).sum()),
     }
     if deterministic:
         step = (_MOVE * _spread(logits) / 2 / steep.clamp(min=1e-30)).clamp(max=_FARTHEST)

@@ -1,6 +1,8 @@
 """One evaluation: from a validated configuration to a complete run folder."""
 
+import contextlib
 import dataclasses
+import itertools
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -14,9 +16,10 @@ from robusteval.classifier import Classifier
 from robusteval.config import Config
 from robusteval.datasets.base import Dataset
 from robusteval.datasets.checks import check
-from robusteval.engine import memory, oracle, plan, probe, selftest
+from robusteval.engine import memory, oracle, plan, selftest
 from robusteval.engine.careful import Careful
 from robusteval.engine.devices import devices_of
+from robusteval.engine.facts import look
 from robusteval.engine.finish import derived, finish, finish_together
 from robusteval.engine.session import Session, load, opened
 from robusteval.engine.signals import interruptible
@@ -24,6 +27,7 @@ from robusteval.engine.workers import share
 from robusteval.errors import UserError
 from robusteval.evidence import atomic, failures, lock, times
 from robusteval.evidence.folder import RunFolder
+from robusteval.evidence.stopping import Decision
 from robusteval.provenance import provenance
 from robusteval.report.console import show
 from robusteval.report.progress import progress
@@ -52,13 +56,20 @@ def evaluate(config: Config, command: Sequence[str], *, in_sweep: bool = False) 
     if derived(run) and not config.runs.fresh:
         plan.serves(run, config)
         if not isinstance(config.logger, NoLogger) and not run.results()["sinks"]:
-            push(config.logger, run.path)  # a run that was interrupted there, or made without
+            _push_late(config, run)
         if runtime.share[0] == 1:  # once for all shards
             show(run.results(), run.path)
         return run.path
     with failures.recorded(run, runtime.task, begin=in_sweep):
         _evaluate(config, run, command)
     return run.path
+
+
+def _push_late(config: Config, run: RunFolder) -> None:
+    """Send a run that was interrupted there, or made without a sink; not while another task is doing just that."""
+    with contextlib.suppress(lock.Held), lock.hold(run.locks, lock.FINAL, against=[lock.FINAL, lock.PLAIN]):
+        if not run.results()["sinks"]:
+            push(config.logger, run.path)
 
 
 def start_anew(run: RunFolder) -> None:
@@ -77,7 +88,7 @@ def _evaluate(config: Config, run: RunFolder, command: Sequence[str]) -> None:
         classifier, dataset = load(config)
         for note in (*dataset.notes, *config.attack.notes()):
             print(f"robusteval: {note}", file=sys.stderr)
-        _fits(config, classifier)
+        _fits(config, classifier, dataset)
         if config.runs.fresh:
             start_anew(run)
         task = config.runtime.task
@@ -121,10 +132,15 @@ def _run(
         with progress(_samples(run, dataset, mine), _label(config)) as advance:
             careful = Careful(session, run, advance)
             tasks = list(careful.work.pending(mine))
-            if min(len(devices), len(tasks)) > 1:
-                share(config, run, tasks, devices[: len(tasks)], advance)
+            decision = Decision(run)
+
+            def enough() -> bool:
+                return bool(config.stop.asked) and decision.counted() is not None
+
+            if min(len(devices), len(tasks)) > 1 and not enough():
+                share(config, run, tasks, devices[: len(tasks)], advance, enough)
             else:
-                for number, done in tasks:
+                for number, done in itertools.takewhile(lambda _: not enough(), tasks):
                     careful.compute(number, done)
     times.note(run, config.runtime.task, time.monotonic() - begun)
 
@@ -150,7 +166,7 @@ def _begin(run: RunFolder, session: Session, command: Sequence[str]) -> Session:
         return session
     labels = torch.from_numpy(session.dataset.labels[: len(first)]).to(session.device)
     gradients = facts["plan"]["gradients"]
-    facts["model_facts"] = probe.look(passes, first, labels, gradients=gradients)
+    facts["model_facts"] = look(session, gradients=gradients)
     facts["draws"] = 1 if facts["model_facts"]["deterministic"] else config.engine.draws
     facts["bitwise"] = selftest.bitwise(passes, first, labels, gradients=gradients)
     facts["oracle"] = _oracle(session, facts["model_facts"], labels, gradients=gradients)
@@ -174,8 +190,10 @@ def _oracle(session: Session, seen: dict[str, Any], labels: torch.Tensor, *, gra
     return {**choice.facts(), "precisions": sorted({stage.precision for stage in session.stages})}
 
 
-def _fits(config: Config, classifier: Classifier) -> None:
-    """Refuse an attack or a goal that needs more classes than there are."""
+def _fits(config: Config, classifier: Classifier, dataset: Dataset) -> None:
+    """Refuse an attack or a goal that needs more classes than there are, or an attack made for other images."""
+    if (sentence := config.attack.foreign(plan.digests_of(classifier, dataset))) is not None:
+        raise UserError(sentence)
     needed = 6 if config.threat.goal == "top5" else config.attack.min_classes()
     if classifier.classes < needed:
         attack = f"attack={config.attack.method} with these options"

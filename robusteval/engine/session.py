@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from robusteval.classifier import Classifier, Tempered
 from robusteval.config import Config
 from robusteval.datasets.base import Dataset
+from robusteval.datasets.order import shuffled
 from robusteval.engine import oracle
 from robusteval.engine.devices import path_for, slots_for
 from robusteval.engine.material import material
@@ -92,7 +93,7 @@ def load(config: Config) -> tuple[Classifier, Dataset]:
     dataset = config.dataset.load(classifier.preprocessing, config.seed)
     if config.transform:
         classifier = transformed(classifier, config.transform, material(config, classifier, dataset))
-    return classifier, dataset
+    return classifier, shuffled(dataset, config.seed) if config.stop.asked else dataset
 
 
 @contextlib.contextmanager

@@ -32,8 +32,11 @@ def share(
     tasks: Sequence[Task],
     devices: Sequence[torch.device],
     tick: Callable[[int], None],
+    enough: Callable[[], bool],
 ) -> None:
     """Compute chunks of a run in a process for each of ``devices``; a slow chunk holds up none but its own.
+
+    No other is begun once ``enough`` are there.
 
     Raises what a worker met where that is for the user, and RobustevalError where one died. What the others have
     finished by then is on the disk.
@@ -55,7 +58,7 @@ def share(
                     raise message
                 if isinstance(message, int):
                     tick(message)
-                elif waiting:
+                elif waiting and not enough():
                     with contextlib.suppress(ConnectionError):  # it died just now, as we hear next
                         connection.send(waiting.popleft())
                 else:
@@ -103,12 +106,13 @@ def _heard(connection: Connection, process: SpawnProcess, run: RunFolder) -> Mes
 
 @contextlib.contextmanager
 def _deaf() -> Iterator[None]:
-    """Let a process that is started meanwhile never hear Ctrl-C and SIGTERM, which reach whole groups of processes.
+    """Let a process that is started meanwhile never hear Ctrl-C, SIGTERM, or SIGUSR2 (Slurm: your time is nearly up).
 
-    Answering them is the parent's part. They are blocked, not ignored, so that the parent misses none in between.
+    They reach whole groups of processes; answering them is the parent's part. They are blocked, not ignored, so that
+    the parent misses none in between.
     """
     resource_tracker.ensure_running()  # starting it ends by unblocking these two signals
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGUSR2})
     try:
         yield
     finally:

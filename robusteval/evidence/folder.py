@@ -63,6 +63,10 @@ class RunFolder:
         return self.path / "figures"
 
     @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
     def complete(self) -> bool:
         return self.results_file.is_file()
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from robusteval.evidence import images, shards
+from robusteval.evidence import images, shards, stopping
 from robusteval.evidence.folder import RunFolder
 
 _SHOWN = 12  # chunks that a sentence names one by one
@@ -27,8 +27,7 @@ def gaps(run: RunFolder) -> dict[int, list[str]]:
     """Return the chunks that are not complete, each with the stages that it lacks, in order."""
     there = {stage: intact(run, stage)[0] for stage in run.stages}
     lacking = {
-        number: [stage for stage in run.stages if number not in there[stage]]
-        for number in range(run.run["plan"]["chunks"])
+        number: [stage for stage in run.stages if number not in there[stage]] for number in range(stopping.counted(run))
     }
     return {number: stages for number, stages in lacking.items() if stages}
 

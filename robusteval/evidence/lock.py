@@ -82,10 +82,13 @@ def hold(folder: Path, name: str, against: Collection[str] | None = None) -> Ite
     """Hold the lock ``folder/name`` while the block runs.
 
     Raises Held naming the holder where one of the locks ``against`` (None: any in the folder) is held by a living
-    process, RobustevalError where the folder cannot be written.
+    process, RobustevalError where the folder cannot be written. A job of Slurm, which nobody watches, first waits for
+    the next heartbeat of a holder on another machine: its own former life, or a job that was killed, gives none.
     """
     atomic.make_folder(folder)
     path = folder / name
+    if "SLURM_JOB_ID" in os.environ:
+        _wait_for_silent(folder, against)
     try:
         guard = (folder / ".guard").open("w")
     except OSError as error:
@@ -107,6 +110,22 @@ def hold(folder: Path, name: str, against: Collection[str] | None = None) -> Ite
         thread.join()
         with contextlib.suppress(OSError):  # a folder that became read-only must not hide why the block ended
             path.unlink(missing_ok=True)
+
+
+def _wait_for_silent(folder: Path, names: Collection[str] | None) -> None:
+    """Wait while a holder on another machine counts as alive and gives no sign of it: at most STALE_SECONDS."""
+    first: dict[Path, float] = {}
+    while True:
+        silent = False
+        for path in sorted(folder.iterdir()):
+            if path.name.startswith(".") or (names is not None and path.name not in names):
+                continue
+            holder = fresh(path)
+            if holder is not None and holder.host != _host():
+                silent |= holder.heartbeat == first.setdefault(path, holder.heartbeat)
+        if not silent:
+            return
+        time.sleep(1)
 
 
 def _keep_beating(path: Path, done: threading.Event) -> None:

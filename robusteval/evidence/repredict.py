@@ -81,8 +81,8 @@ def repredict(run: RunFolder, device: str) -> Repredicted:
     size = run.run["plan"]["chunk"]
     attacked = _attacked(run)
     with frozen(module), contextlib.nullcontext() if before is None else frozen(before):
-        for begin in range(0, len(dataset), size):
-            rows = list(range(begin, min(begin + size, len(dataset))))
+        for begin in range(0, len(table), size):  # which a rule may have ended before the images
+            rows = list(range(begin, min(begin + size, len(table))))
             judge.chunk(rows, dataset.images(rows), attacked)
     return found
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from robusteval.errors import RobustevalError
-from robusteval.evidence import shards
+from robusteval.evidence import shards, stopping
 from robusteval.evidence.folder import RunFolder
 from robusteval.evidence.tables import table
 from robusteval.metrics.curve import radii_of, smallest_that_reach
@@ -64,7 +64,7 @@ def _survey_flags(run: RunFolder) -> tuple[np.ndarray, np.ndarray]:
 def _chunks(run: RunFolder) -> Iterator[list[pa.Table]]:
     """Yield the shards of every chunk, one table a stage, the clean one first."""
     paths = {stage: run.shards(stage).inspect()[0] for stage in run.stages}
-    for chunk in range(run.run["plan"]["chunks"]):
+    for chunk in range(stopping.counted(run)):
         for stage in run.stages:
             if chunk not in paths[stage]:
                 raise RobustevalError(

@@ -45,6 +45,11 @@ class Shards:
                 found[chunk] = path
         return found, faulty
 
+    def of(self, chunk: int) -> Path | None:
+        """Return the intact shard of a chunk, None where there is none."""
+        there = sorted(self.folder.glob(f"{chunk:05d}-*.parquet"))
+        return next((path for path in there if self._chunk_of(path) == chunk), None)
+
     def _chunk_of(self, path: Path) -> int | None:
         if fault(path) is not None:
             return None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from robusteval.errors import RobustevalError, UserError
-from robusteval.evidence import atomic, derive, images, shards, worst
+from robusteval.evidence import atomic, derive, images, shards, stopping, worst
 from robusteval.evidence.folder import RunFolder
 from robusteval.evidence.repredict import repredict
 
@@ -113,11 +113,12 @@ def file_faults(run: RunFolder) -> Iterator[str]:
 
 
 def _shard_faults(run: RunFolder) -> Iterator[str]:
+    many = stopping.counted(run)
     for stage in run.stages:
         found, faulty = run.shards(stage).inspect()
         for path in faulty:
             yield shards.fault(path) or f"{path} belongs to another run, stage or chunk, or is there twice"
-        for chunk in range(run.run["plan"]["chunks"]):
+        for chunk in range(many):
             if chunk not in found and not faulty:
                 yield f"{run.shards(stage).folder}: the shard of chunk {chunk} is missing"
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from robusteval.checks import transfer
 from robusteval.checks.verdict import Check
 from robusteval.errors import RobustevalError
 from robusteval.evidence import atomic
@@ -125,8 +126,13 @@ def checks(run: RunFolder) -> list[Check]:
         worst = max((check for _, check in said), key=lambda check: _SERIOUS.index(check["verdict"]))
         if len({check["summary"] for _, check in said}) > 1:
             worst = {**worst, "summary": "; ".join(f"{name}: {check['summary']}" for name, check in said)}
+            advice = dict.fromkeys(check["advice"] for _, check in said if check.get("advice"))
+            worst["advice"] = "; ".join(advice)
         merged.append(worst)
-    return merged
+    parts = parts_of(run)
+    gradients = [bool(part.copy.run["plan"].get("gradients")) for part in parts]
+    broken = np.stack([part.broken for part in parts])
+    return merged + transfer.merged([part.name for part in parts], gradients, broken)
 
 
 def shares(run: RunFolder) -> list[dict[str, Any]]:

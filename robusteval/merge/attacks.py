@@ -57,6 +57,8 @@ def _fits(run: RunFolder, first: RunFolder) -> None:
         plan = other_plan(first.run, run.run)
         differs = "" if plan is None else f", and it is no share of {first.path}, since {plan}"
         raise UserError(f"{run.path} is not complete ({lacks}){differs}; only finished attacks merge")
+    if "stopping" in run.run["plan"]:
+        raise UserError(f"{run.path} ended by a stopping rule, so its images are not all; only whole runs merge")
     if (what := other_subject(first.run, run.run)) is not None:
         raise UserError(f"{run.path} cannot be merged with {first.path}: {what}; only attacks on the same merge")
     if atomic.sha256(run.samples_file.read_bytes()) != run.results()["evidence"]["samples_sha256"]:

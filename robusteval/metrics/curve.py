@@ -21,9 +21,18 @@ def curve(samples: pa.Table, eps: float | Sequence[float] | None, point: str) ->
     if eps is None or not (point == "nearest" or isinstance(eps, Sequence)):
         return None
     correct = samples.column("clean_correct").to_numpy()
-    fell = _floats(samples, "adversarial_distance" if point == "nearest" else "broken_at_eps")
+    fell = _fell(samples, point)
     radii = eps if isinstance(eps, Sequence) else grid(eps, fell[correct])
     return [{"eps": radius, **rate(correct & ~(fell <= radius))} for radius in radii]
+
+
+def robust_at(samples: pa.Table, radius: float, point: str) -> np.ndarray:
+    """Return which images [n] are right and not broken within a radius that the run knows."""
+    return samples.column("clean_correct").to_numpy() & ~(_fell(samples, point) <= radius)
+
+
+def _fell(samples: pa.Table, point: str) -> np.ndarray:
+    return _floats(samples, "adversarial_distance" if point == "nearest" else "broken_at_eps")
 
 
 def grid(eps: float, distances: np.ndarray) -> list[float]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
-from robusteval.classifier import Classifier, Normalised, Preprocessing
+from robusteval.classifier import Classifier, Normalised, Preprocessing, Reference
 from robusteval.errors import UserError
 from robusteval.models.weights import digest_of
 
@@ -25,6 +25,7 @@ def assemble(
     input_size: Size | None = None,
     class_names: Sequence[str] | None = None,
     preprocessing: Preprocessing | None = None,
+    reference: Reference | None = None,
 ) -> Classifier:
     """Return the classifier of a network, in eval mode, with its normalisation inside.
 
@@ -59,6 +60,7 @@ def assemble(
         class_names=None if class_names is None else tuple(class_names),
         preprocessing=preprocessing or Preprocessing(),
         digest=digest_of(module),
+        reference=reference,
     )
 
 

@@ -1,10 +1,11 @@
 """The small MNIST networks that come with robusteval; a card beside each says which ``robusteval train`` made it."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from robusteval.classifier import Classifier
+from robusteval.classifier import Classifier, Reference
 from robusteval.datasets.names import DIGITS
 from robusteval.models import mnist_cnn
 from robusteval.models.assemble import assemble
@@ -44,4 +45,13 @@ class Bundled:
             input_size=mnist_cnn.INPUT_SIZE,
             classes=mnist_cnn.CLASSES,
             class_names=DIGITS,
+            reference=_reference(self.path.with_suffix(".json")),
         )
+
+
+def _reference(card: Path) -> Reference | None:
+    """Return the accuracy on the images held out of training, as its card has it; None without a card."""
+    if not card.is_file():
+        return None
+    accuracy = json.loads(card.read_text())["held_out"]["accuracy"]["clean"]
+    return Reference(accuracy=accuracy, dataset="mnist_5k", source=card.name)

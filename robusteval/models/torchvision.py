@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from torch import nn
 
-from robusteval.classifier import Classifier, Preprocessing
+from robusteval.classifier import Classifier, Preprocessing, Reference
 from robusteval.datasets.names import imagenet_names
 from robusteval.downloads import download
 from robusteval.errors import UserError, did_you_mean
@@ -79,6 +79,7 @@ class Torchvision:
             # The same names as the dataset's, so that their order can be compared.
             class_names=imagenet_names() if len(categories) == 1000 else categories,
             preprocessing=preprocessing_of(entry),
+            reference=_reference(entry) if url is not None else None,
         )
 
     def _place(self) -> tuple[Path, str | None]:
@@ -125,6 +126,12 @@ def preprocessing_of(entry: Any) -> Preprocessing:
     return Preprocessing(
         resize=int(transform.resize_size[0]), crop=(side, side), interpolation=transform.interpolation.value
     )
+
+
+def _reference(entry: Any) -> Reference | None:
+    """Return the accuracy that torchvision states for weights of its own; None where it states none."""
+    percent = entry.meta.get("_metrics", {}).get("ImageNet-1K", {}).get("acc@1")
+    return None if percent is None else Reference(accuracy=percent / 100, dataset="imagenet", source="torchvision")
 
 
 def build(name: str, classes: int, side: int) -> nn.Module:

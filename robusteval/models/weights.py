@@ -9,7 +9,7 @@ import pickle
 import struct
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -50,11 +50,14 @@ def read(path: Path, *, key: str | None = None, prefix: str | None = None) -> St
 
     Raises UserError: no such file, a web page, a Git LFS pointer, empty, truncated, more than weights, none, several.
     """
-    _refuse_unsafe_environment()
-    start = _start(path)
-    loaded = _load_safetensors(path) if _is_safetensors(path, start) else _load_checkpoint(path, start)
-    state = _choose(loaded, path, key)
+    state = _choose(_loaded(path), path, key)
     return state if prefix is None else _cut(state, prefix, path)
+
+
+def state_dicts(path: Path) -> dict[str, StateDict]:
+    """Return every state dict in a file by its dotted place, "" for the whole. Raises UserError as ``read`` does."""
+    loaded = _loaded(path)
+    return dict(_state_dicts(loaded)) or {"": _choose(loaded, path, None)}
 
 
 def fill(network: nn.Module, state: StateDict, *, source: str) -> None:
@@ -69,6 +72,27 @@ def fill(network: nn.Module, state: StateDict, *, source: str) -> None:
         raise UserError(
             f"{source} does not fit the network: {_difference(network, state) or _first_line(error)}"
         ) from error
+
+
+def fitted(module: nn.Module, namings: Sequence[StateDict], *, source: str, may_lack: Sequence[str] = ()) -> None:
+    """Put the first of several namings of the same weights that fills the whole module into it.
+
+    The names ``may_lack`` keep what the module was made with where they are not there. Surplus names are left out: a
+    network is its architecture, all of which is filled. Raises UserError with the difference to the nearest where none
+    does.
+    """
+    wanted = module.state_dict()
+    due = {
+        name: value.shape
+        for name, value in wanted.items()
+        if name not in may_lack and not name.endswith("num_batches_tracked")
+    }
+    for state in namings:
+        if all(name in state and state[name].shape == shape for name, shape in due.items()):
+            module.load_state_dict({name: value for name, value in state.items() if name in wanted}, strict=False)
+            return
+    nearest = min(namings, key=lambda state: len(due.keys() - state.keys()))
+    raise UserError(f"{source} does not fit the network: {_difference(module, nearest)}")
 
 
 def check_finite(state: StateDict, source: str) -> None:
@@ -99,6 +123,12 @@ def file_sha256(path: Path) -> str:
     """Return the sha256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _loaded(path: Path) -> object:
+    _refuse_unsafe_environment()
+    start = _start(path)
+    return _load_safetensors(path) if _is_safetensors(path, start) else _load_checkpoint(path, start)
 
 
 def _refuse_unsafe_environment() -> None:

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from robusteval.evidence import atomic
 
 WIDTH, DPI = 10.0, 120  # inches and dots per inch: 1200 px
+MARGINS = {"left": 0.08, "right": 0.985, "top": 0.93}  # of a figure of two columns, in parts of its size
 
 # Okabe & Ito's colours, which people with any colour vision tell apart (https://jfly.uni-koeln.de/color/).
 CLEAN, ATTACKED, WORST, INK, FAINT = "#0072B2", "#D55E00", "#CC79A7", "#222222", "#767676"

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from matplotlib.axes import Axes
 
-from robusteval.report.canvas import ATTACKED, CLEAN, INK, page, tidy
+from robusteval.report.canvas import ATTACKED, CLEAN, INK, MARGINS, page, tidy
 from robusteval.report.words import number, point_in_words
 
 _BINS = np.linspace(0, 1, 31)
@@ -21,7 +21,7 @@ def draw_confidence(path: Path, results: dict[str, Any], samples: pa.Table) -> P
     label = samples["label"].to_numpy()
     attacked = f"attacked images ({point_in_words(results['attacked']['point'])})"
     with page(path, height=4.2) as figure:
-        figure.set_layout_engine("constrained")
+        figure.subplots_adjust(**MARGINS, bottom=0.13, wspace=0.14)
         shared: Axes | None = None
         for column, (part, title) in enumerate((("clean", "clean images"), ("attacked", attacked)), start=1):
             axes = shared = figure.add_subplot(1, 2, column, sharey=shared)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from robusteval.report.flags import EXPLAINED, dagger
 from robusteval.report.words import (
     NOTHING,
     interval,
@@ -20,6 +21,7 @@ from robusteval.report.words import (
     point_in_words,
     radius,
     seconds,
+    stopped_in_words,
     threat_in_words,
 )
 
@@ -27,7 +29,7 @@ _WIDTH = 100
 _CURVE = 10  # intervals of a curve that get a line
 _VERDICTS = {"pass": "green", "warn": "yellow", "fail": "bold red", "skipped": "dim"}
 
-_CALIBRATION = (
+CALIBRATION = (
     ("ece", "expected calibration error"),
     ("mce", "largest calibration error"),
     ("adaptive_ece", "adaptive calibration error"),
@@ -37,7 +39,7 @@ _CALIBRATION = (
     ("overconfidence", "overconfidence (mean confidence when wrong)"),
     ("underconfidence", "underconfidence (mean doubt when right)"),
 )
-_CONFIDENCE = (
+CONFIDENCE = (
     ("mean", "mean confidence"),
     ("auroc", "AUROC, right from wrong by confidence"),
     ("fpr95", "FPR at 95 % TPR, same"),
@@ -62,14 +64,14 @@ def show(results: dict[str, Any], folder: Path) -> None:
     """Print the results of results.json; the caller prints the folder's path after it."""
     console = terminal()
     console.print(_heading(results), soft_wrap=True)
+    if "stopped" in results:
+        console.print(escape(stopped_in_words(results["stopped"])), soft_wrap=True)
     console.print(accuracies(results))
-    if _dagger(results):
-        console.print("† a check failed: do not quote this number before reading why", style="bold red")
+    if dagger(results):
+        console.print(EXPLAINED, style="bold red")
     console.print(quality(results))
     console.print(_cost(results))
-    for check in results["checks"]:
-        style = _VERDICTS.get(check["verdict"], "")
-        console.print(f"[{style}]{escape(check['verdict']):7}[/] {escape(check['id'])}: {escape(check['summary'])}")
+    _checks(console, results["checks"])
     for sink in results["sinks"]:
         console.print(escape(sink_in_words(sink, folder)), soft_wrap=True)
     figures = folder / "figures"
@@ -88,7 +90,7 @@ def accuracies(results: dict[str, Any]) -> Table:
         _rate(table, "clean accuracy without the transforms", changed["untransformed"]["accuracy"])
         cost = changed["cost"]
         table.add_row("  what they cost, in points", f"{100 * cost['value']:+.1f}", interval(cost), "paired")
-    _rate(table, "robust accuracy" + _dagger(results), robust["accuracy"], style="bold")
+    _rate(table, "robust accuracy" + dagger(results), robust["accuracy"], style="bold")
     for point in _chosen(robust.get("curve", ()), largest(results["threat"]["eps"])):
         _rate(table, f"robust accuracy at eps {radius(point['eps'])}", point)
     success = robust["attack_success"]
@@ -112,11 +114,11 @@ def quality(results: dict[str, Any]) -> Table:
     """Return the table of calibration and confidence, clean beside attacked, naming the attacked point."""
     clean, attacked = results["clean"], results["attacked"]
     table = _table("calibration and confidence", "clean", f"attacked ({point_in_words(attacked['point'])})")
-    for part, rows in (("calibration", _CALIBRATION), ("confidence", _CONFIDENCE)):
+    for part, rows in (("calibration", CALIBRATION), ("confidence", CONFIDENCE)):
         for key, words in rows:
             table.add_row(words, number(clean[part][key]), number(attacked[part][key]))
     if (before := results.get("transforms", {}).get("untempered")) is not None:
-        for key, words in _CALIBRATION[:1] + _CALIBRATION[4:]:
+        for key, words in CALIBRATION[:1] + CALIBRATION[4:]:
             row = (number(before[point][key]) for point in ("clean", "attacked"))
             table.add_row(f"before the temperature: {words.partition(' (')[0]}", *row, style="dim")
     return table
@@ -135,6 +137,19 @@ def sink_in_words(sink: dict[str, Any], folder: Path) -> str:
             return f"{sink['name']}: disabled"
         case _:
             return f"{sink['name']}: not sent{errors}"
+
+
+def _checks(console: Console, checks: Sequence[dict[str, str]]) -> None:
+    """Print the checks that want to be read, the worst first, and the names of those that passed."""
+    said = [check for verdict in ("fail", "warn", "skipped") for check in checks if check["verdict"] == verdict]
+    for check in said:
+        advice = f" (what to do: {check['advice']})" if check.get("advice") else ""
+        console.print(
+            f"[{_VERDICTS[check['verdict']]}]{check['verdict']:7}[/] {escape(check['id'])}: "
+            f"{escape(check['summary'] + advice)}"
+        )
+    if passed := [check["id"] for check in checks if check["verdict"] == "pass"]:
+        console.print(f"[{_VERDICTS['pass']}]pass   [/] {escape(', '.join(passed))}")
 
 
 def _heading(results: dict[str, Any]) -> str:
@@ -179,7 +194,3 @@ def _survey(table: Table, survey: dict[str, Any]) -> None:
             table.add_row(
                 "expected after 10 random tries", percent(row["value"]), f"± {100 * row['se']:.1f} (one run)", ""
             )
-
-
-def _dagger(results: dict[str, Any]) -> str:
-    return " †" if any(check["verdict"] == "fail" for check in results["checks"]) else ""

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from robusteval.metrics.accuracy import wilson
-from robusteval.report.canvas import ATTACKED, CLEAN, FAINT, INK, page, tidy
+from robusteval.report.canvas import ATTACKED, CLEAN, FAINT, INK, MARGINS, page, tidy
 from robusteval.report.words import point_in_words
 
 
@@ -20,8 +20,8 @@ def draw_reliability(path: Path, results: dict[str, Any]) -> Path:
     attacked = f"attacked images ({point_in_words(results['attacked']['point'])})"
     sides = (("clean images", results["clean"], CLEAN), (attacked, results["attacked"], ATTACKED))
     with page(path, height=6.5) as figure:
-        figure.set_layout_engine("constrained")
-        grid = figure.add_gridspec(2, 2, height_ratios=(3, 1))
+        # Fixed margins: a layout engine would draw all the text twice more to measure it.
+        grid = figure.add_gridspec(2, 2, height_ratios=(3, 1), **MARGINS, bottom=0.08, hspace=0.22, wspace=0.2)
         top: Axes | None = None
         for column, (title, part, colour) in enumerate(sides):
             upper = figure.add_subplot(grid[0, column])
@@ -33,6 +33,7 @@ def draw_reliability(path: Path, results: dict[str, Any]) -> Path:
                 loc="upper left", bbox_to_anchor=(0, -0.05), ncols=3, fontsize=8.5, frameon=False, columnspacing=1.2
             )
             top = top or lower
+        figure.align_ylabels()
     return path
 
 

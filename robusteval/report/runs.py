@@ -3,15 +3,15 @@
 import argparse
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from robusteval.errors import UserError
-from robusteval.evidence import failures, lock
+from robusteval.evidence import failures, lock, sweeps
 from robusteval.evidence.folder import RunFolder
 
-State = Literal["done", "running", "failed", "interrupted", "incomplete", "damaged"]
+State = Literal["done", "running", "failed", "interrupted", "incomplete", "missing", "damaged"]
 Format = Literal["table", "csv", "md"]
 
 
@@ -53,6 +53,29 @@ def _is_run(path: Path) -> bool:
     return (path / "run.json").is_file() or any(path.glob("errors/*.txt"))
 
 
+def survey(directory: Path) -> list[Progress]:
+    """Return how far each run of a folder has come, with the Slurm jobs of what is open.
+
+    Also of runs that a sweep planned there and nobody has begun: ``missing``. Raises UserError as ``find`` does.
+    """
+    folders = begun(directory)
+    jobs: dict[str, list[str]] = {}
+    for (name, _), entry in sweeps.read(directory.parent if folders == [directory] else directory).items():
+        jobs.setdefault(name, []).extend([entry.job] if entry.job else [])
+    found = [look(folder) for folder in folders]
+    if folders != [directory]:
+        unknown = jobs.keys() - {folder.name for folder in folders}
+        found += [Progress(folder=directory / name, state="missing", note="not begun") for name in unknown]
+    return [_with_jobs(one, jobs.get(one.folder.name, [])) for one in sorted(found, key=lambda one: one.folder)]
+
+
+def _with_jobs(run: Progress, jobs: Sequence[str]) -> Progress:
+    if not jobs or run.state == "done":
+        return run
+    named = f"Slurm job {jobs[0]}" if len(jobs) == 1 else f"{len(jobs)} Slurm jobs, {jobs[0]} to {jobs[-1]}"
+    return replace(run, note="; ".join(filter(None, [run.note, named])))
+
+
 def look(folder: Path) -> Progress:
     """Return how far a run has come, from its files alone.
 
@@ -90,6 +113,27 @@ def _unplanned(run: RunFolder, failed: str) -> Progress:
         if (holder := lock.fresh(path)) is not None:
             return Progress(folder=run.path, state="running", note=f"{path.name}: {holder}")
     return Progress(folder=run.path, state="failed", note=failed)
+
+
+def complete_runs(directory: Path) -> tuple[list[tuple[RunFolder, dict[str, Any]]], list[str]]:
+    """Return the complete runs of a folder with their results, and a sentence on each that cannot be read."""
+    complete, faults = [], []
+    for run in (RunFolder(path) for path in find(directory)):
+        if run.complete:
+            try:
+                complete.append((run, readable(run)))
+            except UserError as error:
+                faults.append(str(error))
+    return complete, faults
+
+
+def readable(run: RunFolder) -> dict[str, Any]:
+    """Return results.json of a complete run. Raises UserError where it is not, or another version wrote it."""
+    results = run.results()
+    if results.get("schema") != 1:
+        schema = results.get("schema")
+        raise UserError(f"{run.results_file} has schema {schema}, this version reads 1; use the version that wrote it")
+    return results
 
 
 def _chunks(run: RunFolder) -> int:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from robusteval.report.console import terminal
 from robusteval.report.rows import as_csv, as_markdown
-from robusteval.report.runs import Progress, asked, begun, look
+from robusteval.report.runs import Progress, asked, survey
 
 _STYLES = {
     "done": "green",
@@ -18,6 +18,7 @@ _STYLES = {
     "failed": "bold red",
     "interrupted": "yellow",
     "incomplete": "yellow",
+    "missing": "yellow",
     "damaged": "bold red",
 }
 _COLUMNS = ("run", "state", "missing", "note")
@@ -37,7 +38,7 @@ def status(runs: Sequence[Progress]) -> Table:
 def main(argv: Sequence[str]) -> int:
     """Run ``robusteval status [DIR] [--format table|csv|md]``; exit code 0 whatever the runs' states are."""
     directory, kind = asked("status", "What is done, running, failed and missing, from the files alone.", argv)
-    runs = [look(folder) for folder in begun(directory)]
+    runs = survey(directory)
     if kind == "csv":
         columns = ("run", "state", "done", "planned", "note")
         rows = ({"run": run.folder.name, **{name: getattr(run, name) for name in columns[1:]}} for run in runs)

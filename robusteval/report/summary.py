@@ -10,10 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from robusteval.errors import UserError
-from robusteval.evidence.folder import RunFolder
 from robusteval.report.console import terminal
+from robusteval.report.flags import EXPLAINED, dagger, flagged
 from robusteval.report.rows import as_csv, as_markdown
-from robusteval.report.runs import asked, begun, find
+from robusteval.report.runs import asked, begun, complete_runs
 from robusteval.report.words import interval, largest, number, percent, threat_in_words
 
 _TEXT, _NUMBERS = ("model", "dataset", "attack", "threat"), ("n", "clean", "robust", "95 %", "ECE", "attacked")
@@ -32,7 +32,8 @@ def summary(complete: Iterable[dict[str, Any]]) -> Table:
 def main(argv: Sequence[str]) -> int:
     """Run ``robusteval summary [DIR] [--format table|csv|md]``."""
     directory, kind = asked("summary", "One table over the complete runs of a folder.", argv)
-    runs, (complete, faults) = begun(directory), _complete(directory)
+    runs, (found, faults) = begun(directory), complete_runs(directory)
+    complete = [results for _, results in found]
     if kind == "csv":
         rows = [_exact(results) for results in sorted(complete, key=_order)]
         sys.stdout.write(as_csv(_EXACT, rows))
@@ -54,8 +55,8 @@ def _print(directory: Path, complete: Sequence[dict[str, Any]], left: int) -> No
     console.print(
         escape(f"{directory}: {table.row_count} complete run{'s' * (table.row_count != 1)}{more}"), soft_wrap=True
     )
-    if any(_flagged(results) for results in complete):
-        console.print("† a check failed: do not quote this number before reading why")
+    if any(flagged(results) for results in complete):
+        console.print(EXPLAINED)
 
 
 def _row(results: dict[str, Any]) -> tuple[str, ...]:
@@ -67,7 +68,7 @@ def _row(results: dict[str, Any]) -> tuple[str, ...]:
         threat_in_words(results["threat"]).removesuffix(", top1"),  # the usual goal, in a narrow column
         str(robust["n"]),
         percent(clean["accuracy"]["value"]),
-        percent(robust["value"]) + (" †" if _flagged(results) else ""),
+        percent(robust["value"]) + dagger(results),
         interval(robust),
         number(clean["calibration"]["ece"]),
         number(results["attacked"]["calibration"]["ece"]),
@@ -103,33 +104,9 @@ def _exact(results: dict[str, Any]) -> dict[str, object]:
         "forward_passes": results["cost"]["forward_passes"],
         "backward_passes": results["cost"]["backward_passes"],
         "seconds": results["cost"]["seconds"],
-        "failed_checks": " ".join(check["id"] for check in results["checks"] if check["verdict"] == "fail"),
+        "failed_checks": " ".join(flagged(results)),
         "fingerprint": results["fingerprint"],
     }
-
-
-def _flagged(results: dict[str, Any]) -> bool:
-    return any(check["verdict"] == "fail" for check in results["checks"])
-
-
-def _complete(directory: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the results of the complete runs, and a sentence on each that cannot be read."""
-    complete, faults = [], []
-    for run in (RunFolder(path) for path in find(directory)):
-        if run.complete:
-            try:
-                complete.append(_checked(run))
-            except UserError as error:
-                faults.append(str(error))
-    return complete, faults
-
-
-def _checked(run: RunFolder) -> dict[str, Any]:
-    results = run.results()
-    if results.get("schema") != 1:
-        schema = results.get("schema")
-        raise UserError(f"{run.results_file} has schema {schema}, this version reads 1; use the version that wrote it")
-    return results
 
 
 def _order(results: dict[str, Any]) -> tuple[Any, ...]:

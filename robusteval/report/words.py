@@ -30,7 +30,7 @@ def interval(rate: dict[str, Any]) -> str:
 
 def number(value: float | None) -> str:
     """Return a figure with three decimals."""
-    return NOTHING if value is None else f"{value:.3f}"
+    return NOTHING if value is None else _signed(f"{value:.3f}")
 
 
 def radius(eps: float | None) -> str:
@@ -65,3 +65,33 @@ def seconds(value: float) -> str:
         return f"{value:.1f} s"
     minutes, rest = divmod(round(value), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def points(value: float | None) -> str:
+    """Return a difference of two fractions in percentage points, with its sign."""
+    return NOTHING if value is None else _signed(f"{100 * value:+.1f}")
+
+
+def probability(p: float | None) -> str:
+    """Return a p-value with two significant digits; below 0.0001 only that."""
+    if p is None:
+        return NOTHING
+    return "< 0.0001" if p < 1e-4 else f"{p:.2g}"
+
+
+def _signed(text: str) -> str:
+    """Return a number with a minus that is as wide as the plus, and none before zero."""
+    return text.lstrip("+-") if float(text) == 0 else text.replace("-", "−")
+
+
+def stopped_in_words(stopped: dict[str, Any]) -> str:
+    """Return how many images of a run with a stopping rule were judged, why it ended, and what was not run."""
+    said = {"width": "the interval is at most {} wide", "below": "it is below {}", "above": "it is above {}"}
+    rules = stopped["rule"]
+    judged = f"{stopped['evaluated']} of {stopped['planned']} images in random order"
+    if stopped["reached"] is None:
+        asked = " or ".join(said[name].format(percent(value)) for name, value in rules.items())
+        return f"robust accuracy: {judged}; that {asked} was never certain"
+    why = said[stopped["reached"]].format(percent(rules[stopped["reached"]]))
+    left = stopped["planned"] - stopped["evaluated"]
+    return f"robust accuracy: {judged}, stopped since {why} with 95 % confidence; {left} images were not run"

@@ -51,6 +51,7 @@ def job_of(x: Tensor, norm: Any, eps: float, *, classes: int = 10, label: int = 
         x=x,
         y=torch.full((n,), label),
         logits=-torch.arange(classes).float().expand(n, -1),
+        sample=torch.arange(n),
         lo=lo,
         hi=hi,
         eps=torch.full((n,), eps),

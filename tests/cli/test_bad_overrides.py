@@ -54,7 +54,8 @@ def options() -> list[Option]:
     for name in registry.ATTACKS:
         add(registry.lookup(registry.ATTACKS, "", name), "attack", f"attack={name}")
     for name in registry.MODELS:
-        needs = ("model.name=resnet18",) if name in ("timm", "torchvision") else ()
+        named = {"timm": "resnet18", "torchvision": "resnet18", "robustbench": "Wang2023Better_WRN-28-10"}
+        needs = (f"model.name={named[name]}",) if name in named else ()
         add(
             registry.lookup(registry.MODELS, "", name),
             "model",

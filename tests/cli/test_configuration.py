@@ -14,11 +14,20 @@ from robusteval.compose import composed, sweep
 from robusteval.config import Config, build, construct
 from robusteval.errors import UserError
 from robusteval.groups import CONF, groups
-from robusteval.options import Engine, Evidence, Runs, Runtime
+from robusteval.options import Checks, Engine, Evidence, Runs, Runtime, Stop
 from robusteval.threat import ThreatModel
 
 FILES = [(group, name) for group, names in groups().items() for name in names]
-SECTIONS = {"engine": Engine, "evidence": Evidence, "runtime": Runtime, "threat": ThreatModel}
+SECTIONS = {
+    "engine": Engine,
+    "evidence": Evidence,
+    "checks": Checks,
+    "stop": Stop,
+    "runtime": Runtime,
+    "threat": ThreatModel,
+}
+
+NAMES = dict.fromkeys(("timm", "torchvision"), "resnet18") | {"robustbench": "Wang2023Better_WRN-28-10"}
 
 
 def configuration(*overrides: str, config_dir: Path | None = None) -> Config:
@@ -64,9 +73,10 @@ def test_every_file_says_what_it_is_and_composes_alone(group: str, name: str) ->
     first = (CONF / group / f"{name}.yaml").read_text().splitlines()[0]
     assert first.startswith("# ")
     assert len(first) > 15
-    needed = ["model.name=resnet18"] if name in ("timm", "torchvision") else []
+    needed = [f"model.name={NAMES[name]}"] if name in NAMES else []
     needed += ["transform.mix.model=mnist_cnn"] if (group, name) == ("transform", "mix") else []
-    radius = ["threat.eps=0.5", "threat.norm=l2"] if name == "unbounded" else []  # pgd, the default, needs one
+    # pgd, the default, needs a radius, and none is usual for L2 on MNIST
+    radius = ["threat.eps=0.5", "threat.norm=l2"] if name in ("unbounded", "l2") else []
     given = configuration(f"{group}={name}", *needed, *radius)
     assert getattr(given, group) is not None
     assert build(given.plain()) == given  # what a worker is given
@@ -79,9 +89,14 @@ def test_the_keys_and_values_of_a_file_are_those_of_its_dataclass(group: str, na
     fields = {field.name: field for field in dataclasses.fields(kind)}
     content.pop("method", None)
     if content.get("name") == "???":  # which the user must give
-        content["name"] = "resnet18"
+        content["name"] = NAMES[name]
     if content.get("model") == "???":
         content["model"] = "mnist_cnn"
+    if group == "model" and name == "robustbench":
+        assert (content["dataset"], content["threat"]) == ("${dataset.name}", "${threat.norm}")
+        content |= {"dataset": "cifar10", "threat": "linf"}
+    if content.get("eps") == "usual":
+        content["eps"] = 0.5
     partly = {"evidence": {"limit"}}.get(group, set()) if name != "auto" else set()  # a size means nothing there
     assert set(content) == set(fields) - partly
     required = {
@@ -91,7 +106,7 @@ def test_the_keys_and_values_of_a_file_are_those_of_its_dataclass(group: str, na
     }
     given = construct(kind, content, group)
     for key, field in fields.items():
-        if key in required or key in ("name", "norm", "eps", "keep"):  # what the file is there to choose
+        if key in required or key in ("name", "norm", "eps", "keep", "level"):  # what the file is there to choose
             continue
         assert getattr(given, key) == field.default, key
 
@@ -100,6 +115,58 @@ def test_the_defaults_of_the_top_are_those_of_the_dataclasses() -> None:
     given = configuration()
     assert (given.runs, given.seed, given.engine, given.runtime) == (Runs(), 0, Engine(), Runtime())
     assert given.logger.name == "wandb"
+
+
+# ---------------------------------------------------------------- the usual radius, and the zoo
+
+
+@pytest.mark.parametrize(
+    ("overrides", "threat"),
+    [
+        (["threat=linf"], ThreatModel(norm="linf", eps=0.3)),
+        (["threat=linf", "dataset=fashion_mnist_samples", "threat.eps=0.1"], ThreatModel(norm="linf", eps=0.1)),
+        (["threat=linf", "dataset=cifar10_samples"], ThreatModel(norm="linf", eps=8 / 255)),
+        (["threat=l2", "dataset=cifar100"], ThreatModel(norm="l2", eps=0.5)),
+        (["threat=linf", "dataset=imagenet", "threat.goal=top5"], ThreatModel(norm="linf", eps=4 / 255, goal="top5")),
+    ],
+)
+def test_a_norm_alone_takes_the_radius_usual_for_the_data(overrides: list[str], threat: ThreatModel) -> None:
+    assert configuration(*overrides).threat == threat
+    if "goal" not in str(overrides) and "eps" not in str(overrides):  # the same run under either name
+        number = f"threat.eps={threat.eps}"
+        assert configuration(*overrides).key == configuration(*overrides, number).key
+
+
+@pytest.mark.parametrize(
+    "overrides", [["threat=l2"], ["threat=l2", "dataset=imagenet"], ["threat=linf", "dataset=arrays"]]
+)
+def test_where_no_radius_is_usual_one_is_asked_for(overrides: list[str]) -> None:
+    with pytest.raises(UserError, match=r"threat\.eps=usual: no radius in .* is usual for dataset=.*; name one"):
+        configuration(*overrides)
+
+
+def test_a_zoos_board_follows_the_run() -> None:
+    name = "model.name=Standard_R50"
+    given = configuration("model=robustbench", "model.name=Wang2023Better_WRN-28-10")
+    assert (given.dataset.name, given.threat) == ("cifar10", ThreatModel(norm="linf", eps=8 / 255))
+    assert given.model.board == ("cifar10", "Linf")
+    given = configuration("model=robustbench", "model.name=Wang2023Better_WRN-28-10", "threat=l2")
+    assert (given.threat.eps, given.model.board) == (0.5, ("cifar10", "L2"))
+    given = configuration("model=robustbench", name, "dataset=imagenet", "dataset.subset=robustbench")
+    assert (given.threat.eps, given.model.board, given.dataset.subset) == (4 / 255, ("imagenet", "Linf"), "robustbench")
+    own = ["dataset=arrays", "dataset.path=a.npz", "model.dataset=cifar100", "model.name=Rice2020Overfitting"]
+    given = configuration("model=robustbench", *own)
+    assert (given.threat.eps, given.model.board) == (8 / 255, ("cifar100", "Linf"))
+    corrupted = configuration("model=robustbench", name, "dataset=imagenet", "model.threat=corruptions")
+    assert corrupted.model.board == ("imagenet", "corruptions")
+    with pytest.raises(UserError, match=r"for imagenet .*not for cifar10"):
+        configuration("model=robustbench", name)
+
+
+def test_the_subset_of_all_is_no_part_of_the_key() -> None:
+    plain = configuration("model=resnet50")
+    assert "subset" not in plain.identity()["dataset"]
+    assert configuration("model=resnet50", "dataset.subset=robustbench").key != plain.key
 
 
 # ---------------------------------------------------------------- precedence
@@ -186,7 +253,8 @@ def changed(field: dataclasses.Field, hint: Any, value: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    "section", ["model", "dataset", "threat", "attack", "engine", "runtime", "evidence", "logger", "runs"]
+    "section",
+    ["model", "dataset", "threat", "attack", "engine", "runtime", "evidence", "checks", "stop", "logger", "runs"],
 )
 def test_the_key_follows_what_decides_the_result_and_nothing_else(section: str) -> None:
     """Also a field that is new: it counts unless it is listed here."""
@@ -200,7 +268,7 @@ def test_the_key_follows_what_decides_the_result_and_nothing_else(section: str) 
         for name, value in vars(held).items():
             object.__setattr__(copied, name, value)
         object.__setattr__(copied, field.name, other)
-        decides = section in ("model", "dataset", "threat", "attack")
+        decides = section in ("model", "dataset", "threat", "attack", "stop")
         decides |= section == "engine" and field.name in ("chunk", "stop", "draws", "mode")
         decides &= field.name != "download"  # how the images come changes nothing
         assert (dataclasses.replace(base, **{section: copied}).key != base.key) == decides, field.name

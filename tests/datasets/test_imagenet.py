@@ -11,6 +11,7 @@ from scipy.io import savemat
 from timm.data.imagenet_info import ImageNetInfo
 
 from robusteval.classifier import Preprocessing
+from robusteval.datasets import imagenet
 from robusteval.datasets.base import Dataset
 from robusteval.datasets.imagenet import ImageNet
 from robusteval.errors import UserError
@@ -180,3 +181,30 @@ def test_a_wrong_meta_mat_is_named(tmp_path: Path, picture: Any) -> None:
         meta.write_bytes(raw)
         with pytest.raises(UserError, match=str(meta)):
             load(tmp_path)
+
+
+def test_the_leaderboards_pictures_are_found_by_their_numbers(
+    tmp_path: Path, picture: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imagenet, "imagenet_pictures", lambda: (2, 3, 6))
+    whole = []
+    for layout, make in (("classes", by_class), ("flat", flat)):
+        make(tmp_path / layout / "val", picture)
+        caffe(tmp_path / layout)
+        data = ImageNet(root=str(tmp_path / layout), subset="robustbench").load(SMALL, seed=1)
+        assert data.ids.tolist() == [1, 2, 5]
+        assert data.labels.tolist() == [LABELS[number] for number in (1, 2, 5)]
+        whole.append(data)
+    assert whole[0].digest == whole[1].digest
+    assert torch.equal(whole[0].images([0, 2]), load(tmp_path / "classes").images([1, 5]))
+    drawn = ImageNet(root=str(tmp_path / "flat"), subset="robustbench", n=2).load(SMALL, seed=1)
+    assert set(drawn.ids.tolist()) < {1, 2, 5}
+    (tmp_path / "flat" / "val" / name(3)).unlink()
+    with pytest.raises(UserError, match=r"subset=robustbench needs 3 .* lacks 1 of them"):
+        ImageNet(root=str(tmp_path / "flat"), subset="robustbench").load(SMALL, seed=1)
+
+
+def test_pictures_without_numbers_are_no_leaderboards(tmp_path: Path, picture: Any) -> None:
+    picture(tmp_path / WNIDS[2] / "c.png")
+    with pytest.raises(UserError, match="lacks 5000 of them"):
+        ImageNet(root=str(tmp_path), subset="robustbench").load(SMALL, seed=1)

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 # Not used here: imported before the forks, since each child would spend seconds on them.
 import robusteval.attacks.pgd
@@ -22,9 +23,12 @@ import robusteval.datasets.mnist_5k
 import robusteval.engine.runner
 import robusteval.models.bundled  # noqa: F401
 from robusteval.cli import run as command_line
+from robusteval.report.canvas import FigureCanvasAgg
 
 # One thread: a thread pool does not survive a fork, and bits do not depend on it.
 torch.set_num_threads(1)
+# Painting would be most of a run's life, so that most kills would fall there.
+setattr(FigureCanvasAgg, "print_png", lambda _, buffer, **__: Image.new("L", (1, 1)).save(buffer, format="png"))  # noqa: B010
 
 
 def start(arguments: list[str]) -> int:

@@ -1,12 +1,15 @@
 """A finished evaluation made of random logits: the numbers are real, only the network is not."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from robusteval.evidence import atomic, shards
+from robusteval.evidence.folder import RunFolder, write_json
 from robusteval.metrics.predictions import Predictions
 from robusteval.metrics.summary import summarise
 
@@ -76,5 +79,47 @@ def make_results(samples: pa.Table) -> Callable[..., dict[str, Any]]:
             "sinks": [],
             **sections,
         }
+
+    return make
+
+
+@pytest.fixture
+def make_run(
+    tmp_path: Path, samples: pa.Table, make_results: Callable[..., dict[str, Any]]
+) -> Callable[..., RunFolder]:
+    """Return a maker of complete run folders in tmp_path/runs: whose robust images are given, with other sections."""
+
+    def make(name: str, standing: np.ndarray | None = None, *, table: pa.Table = samples, **sections: Any) -> RunFolder:
+        run = RunFolder(tmp_path / "runs" / name)
+        if standing is not None:
+            kept = standing & table["clean_correct"].to_numpy()
+            broken = table["clean_correct"].to_numpy() & ~kept
+            columns = {
+                "robust": kept,
+                "broken_by": pa.array(["pgd" if each else None for each in broken], pa.string()),
+                "broken_at_eps": pa.array([8 / 255 if each else None for each in broken], pa.float64()),
+            }
+            for column, values in columns.items():
+                table = table.set_column(table.column_names.index(column), column, pa.array(values))
+        data = shards.encode(table)
+        numbers = summarise(table, classes=CLASSES, stages=["pgd"], point="first_success")
+        results = make_results(**{**numbers, **sections}, evidence={"samples_sha256": atomic.sha256(data)})
+        facts = {
+            "schema": 1,
+            "key": name,
+            "fingerprint": name,
+            "digests": {"model": "aa", "dataset": "bb", "preprocessing": "none"},
+            "plan": {"n": N, "chunk": 256, "chunks": 1, "stages": ["clean", "pgd"], "mode": "exact",
+                     "point": results["attacked"]["point"]},
+            "model": {**results["model"], "classes": CLASSES},
+            "attack": results["attack"],
+            "threat": results["threat"],
+            "seed": 0,
+            "draws": 1,
+        }  # fmt: skip
+        atomic.write(run.samples_file, data)
+        write_json(run.run_file, facts)
+        write_json(run.results_file, results)
+        return run
 
     return make

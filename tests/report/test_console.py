@@ -60,11 +60,11 @@ def test_an_ascii_log_gets_a_table_too(make_results: Maker, tmp_path: Path, monk
 def test_brackets_in_names_are_text_and_not_markup(
     make_results: Maker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    checks = [{"id": "x[/]", "verdict": "pass", "summary": "[bold]no[/bold] [0, 1]"}]
+    checks = [{"id": "x[/]", "verdict": "warn", "summary": "[bold]no[/bold] [0, 1]", "advice": "[red]"}]
     show(make_results(model={"name": "net[red]", "source": "python", "digest": ""}, checks=checks), tmp_path)
     out = capsys.readouterr().out
     assert "net[red]" in out
-    assert "x[/]: [bold]no[/bold] [0, 1]" in out
+    assert "x[/]: [bold]no[/bold] [0, 1] (what to do: [red])" in out
 
 
 def test_a_failed_check_marks_the_number(

@@ -166,7 +166,7 @@ def test_gallery_states_factor_labels_and_predictions(tmp_path: Path, pages: dic
     words = _words(pages["0"])
     assert "(attacked − clean) × 10" in words
     assert "image 7, label a $dog$ of a very long name^2" in words
-    assert "✓ a $dog$ of a …, 90 %" in words
+    assert "✓ a $dog$ of …, 90 %" in words
     assert "✗ bird, 40 %" in words
     assert "✗ 2, not finite" in words
 

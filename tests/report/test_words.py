@@ -29,7 +29,14 @@ def test_seconds(value: float, written: str) -> None:
 
 def test_what_does_not_exist_is_a_dash_and_never_a_zero() -> None:
     assert words.percent(None) == words.number(None) == "–"
+    assert words.points(None) == words.probability(None) == "–"
     assert words.percent(0.0) == "0.0 %"
+
+
+def test_signs_are_real_minuses_and_zero_has_none() -> None:
+    assert [words.points(value) for value in (0.123, -0.123, 0.0004, -0.0004)] == ["+12.3", "−12.3", "0.0", "0.0"]
+    assert [words.number(value) for value in (-0.25, -0.0001, 0.25)] == ["−0.250", "0.000", "0.250"]
+    assert [words.probability(p) for p in (1.0, 0.04321, 0.0001, 1e-9)] == ["1", "0.043", "0.0001", "< 0.0001"]
 
 
 def test_threats() -> None:
