@@ -26,7 +26,7 @@ commands
   selftest [ATTACK ...]           prove the attacks on models whose robustness is known
   leaderboard [DIR]               runs ranked with ties (--against robustbench: beside its entries)
   tune [KEY=VALUE ...]            measure the fastest form of a model
-  train NET                       train the small bundled nets again
+  train NET                       train the small bundled nets again; recipe=padding: others
   push RUN                        send a finished run to Weights & Biases (again)
 
 keys (all of them: robusteval --cfg job)

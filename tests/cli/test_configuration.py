@@ -68,7 +68,7 @@ def test_everything_registered_can_be_named_and_everything_named_is_registered()
         assert named["model"][ready]["name"] == ready
 
 
-@pytest.mark.parametrize(("group", "name"), FILES, ids=lambda part: part)
+@pytest.mark.parametrize(("group", "name"), [file for file in FILES if file[0] != "experiment"], ids=lambda part: part)
 def test_every_file_says_what_it_is_and_composes_alone(group: str, name: str) -> None:
     first = (CONF / group / f"{name}.yaml").read_text().splitlines()[0]
     assert first.startswith("# ")
