@@ -16,7 +16,7 @@ examples
   robusteval model=python model.entry=mynet.py:build dataset=arrays dataset.path=own.npz
 
 commands
-  list [models|datasets|attacks]  what can be named
+  list [models|datasets|attacks|transforms]  what can be named
   summary [DIR]                   one table over the runs in a folder (--format table|csv|md)
   status [DIR]                    what is done, missing, running, failed (the same formats)
   compare RUN RUN ...             difference with interval, exact test, who wins where (--ids, --by)
@@ -26,7 +26,7 @@ commands
   selftest [ATTACK ...]           prove the attacks on models whose robustness is known
   leaderboard [DIR]               runs ranked with ties (--against robustbench: beside its entries)
   tune [KEY=VALUE ...]            measure the fastest form of a model
-  train NET                       train the small bundled nets again
+  train NET                       train the small bundled nets again; recipe=padding: others
   push RUN                        send a finished run to Weights & Biases (again)
 
 keys (all of them: robusteval --cfg job)

@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
         }
     batch = session.passes.batch
     kind = "forward and backward" if gradients else "forward"
-    table = Table(title=f"{config.model.name}, {kind}, {batch} images a pass, {device}", title_justify="left")
+    table = Table(title=f"{config.model_name}, {kind}, {batch} images a pass, {device}", title_justify="left")
     for name in ("engine.oracle", "ms a pass", "speed", "difference"):
         table.add_column(name, justify="left" if name == "engine.oracle" else "right")
     for form, choice in tried.items():

@@ -169,7 +169,7 @@ def _samples(run: RunFolder, dataset: Dataset, mine: Callable[[int], bool]) -> i
 
 def _label(config: Config) -> str:
     part = "" if config.runtime.shard is None else f", shard {config.runtime.shard}"
-    return f"{config.model.name}, {config.attack.method}{part}"
+    return f"{config.model_name}, {config.attack.method}{part}"
 
 
 def _begin(run: RunFolder, session: Session, command: Sequence[str]) -> Session:
