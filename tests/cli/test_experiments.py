@@ -87,7 +87,7 @@ def test_what_a_study_rests_on_cannot_be_changed(answer: Callable, evaluated: li
     for override in ("engine.stop=first", "attack=fgsm"):
         said = answer("experiment=confidence_study", override, "logger=none")
         assert said.code == 2
-        assert f"{override}: experiment=confidence_study sets {override.partition('=')[0]} itself" in said.error
+        assert f"{override}: experiment=confidence_study sets {override.partition('=')[0]} itself" in said.err
     assert not evaluated
     asked = experiments.asked(["experiment=confidence_study", "model=mnist_cnn,mnist_cnn_at"], None)
     assert asked is not None
