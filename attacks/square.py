@@ -26,7 +26,8 @@ class Square(Attack):
 
     ``p_init`` is the share of the image that the first windows cover; their side shrinks by a fixed schedule, which
     ``resc_schedule`` stretches from 10 000 to the given queries. The loss is the margin, as in AutoAttack.
-    Costs one forward pass for the start and one for each of ``queries`` windows.
+    In a region windows are drawn among those that meet it, and change what of it they hold. Costs one forward pass for
+    the start and one for each of ``queries`` windows.
     """
 
     queries: Annotated[int, Ge(1)] = 5000
@@ -44,6 +45,9 @@ class Square(Attack):
         drawn = job.draw((self.queries, corners + channels + (not linf)), step=_WINDOWS)
         side = _schedule(self, height, width, job.norm, job.x.device).side
         room = torch.stack([height - side + 1, width - side + 1], 1).repeat(1, corners // 2)
+        corner = (drawn[..., :corners] * room).floor().short()
+        if job.region is not None:
+            corner = torch.cat([_meeting(job.region[0, 0], side, pair) for pair in drawn[..., :corners].split(2, 2)], 2)
         return State(
             x0=job.x.clone(),
             x=_stripes(job) if linf else _tiles(job),
@@ -53,10 +57,11 @@ class Square(Attack):
             lo=job.lo.clone(),
             hi=job.hi.clone(),
             eps=job.eps.clone(),
-            corner=(drawn[..., :corners] * room).floor().short(),
+            corner=corner,
             up=drawn[..., corners:] < 0.5,
             taken=torch.zeros_like(job.y),
             norm=job.norm,
+            region=None if job.region is None else job.region.float(),
         )
 
     def iterate(self, state: State) -> Steps:
@@ -121,6 +126,23 @@ def _window(corner: Tensor, side: Tensor, height: int, width: int) -> Tensor:
     return (inside[0][:, :, None] * inside[1][:, None, :])[:, None]
 
 
+def _meeting(region: Tensor, side: Tensor, drawn: Tensor) -> Tensor:
+    """Return corners [slots, queries, 2] of windows of each query's ``side`` that meet the region [H, W].
+
+    Uniform among all such windows, by the first of two numbers ``drawn`` [slots, queries, 2]; a window that does not
+    meet the region would be a query spent on the point before.
+    """
+    before = torch.nn.functional.pad(region.double().cumsum(0).cumsum(1), (1, 0, 1, 0))
+    corner = torch.empty_like(drawn, dtype=torch.short)
+    for length_of in sorted(set(side.tolist())):
+        inside = before[length_of:, length_of:] - before[:-length_of, length_of:]
+        inside = inside - before[length_of:, :-length_of] + before[:-length_of, :-length_of]
+        meets = (inside > 0.5).nonzero()
+        at = side == length_of
+        corner[:, at] = meets[(drawn[:, at, 0].double() * len(meets)).long()].short()
+    return corner
+
+
 def _stripes(job: Job) -> Tensor:
     """Return the start of the Linf search: vertical stripes, each column and channel at one end of the ball."""
     _, channels, _, width = job.x.shape
@@ -147,6 +169,8 @@ def _tiles(job: Job) -> Tensor:
     d = torch.zeros_like(job.x)
     top, left = (height - down * side) // 2, (width - across * side) // 2
     d[:, :, top : top + down * side, left : left + across * side] = grid
+    if job.region is not None:
+        d = torch.where(job.region, d, 0.0)
     return _into_ball(d, job.x, job.lo, job.hi, job.eps, job.norm)
 
 
@@ -156,6 +180,8 @@ def _two_windows(state: State, schedule: "_Schedule", step: Tensor) -> Tensor:
     side, corner, up = _drawn(state, schedule, step)
     d = state.best - state.x0
     gains, gives = _window(corner[:, :2], side, height, width), _window(corner[:, 2:], side, height, width)
+    if state.region is not None:  # of a window only what may change counts
+        gains, gives = gains * state.region, gives * state.region
     old = d * gains
     sign = (1 - 2 * up[:, :-1].float())[..., None, None]
     pattern = _placed(schedule.patterns, schedule.size[step], up[:, -1], corner[:, :2], height, width) * gains

@@ -88,6 +88,11 @@ def _evaluate(arguments: list[str]) -> int:
 
     multirun = any(flag in arguments for flag in ("-m", "--multirun"))
     config_dir, overrides = _split(arguments)
+    if any(override.startswith("experiment=") for override in overrides):
+        from robusteval import studies
+
+        if (study := studies.named(overrides, config_dir)) is not None:
+            return studies.run(study, overrides, config_dir)
     spread = sharding.spread(overrides)
     if multirun or spread is not None:
         from robusteval.sweep import multirun as run_sweep

@@ -85,7 +85,8 @@ class Config:
             "version": KEY_VERSION,
             "model": _plain(self.model),
             "dataset": _data(_plain(self.dataset)),
-            "threat": _plain(self.threat),
+            # What is left out stands for what was there before it could be named, so that keys stay what they were.
+            "threat": {key: value for key, value in _plain(self.threat).items() if (key, value) != ("region", None)},
             "attack": {"method": self.attack.method, "revision": self.attack.revision, **_plain(self.attack)},
             "seed": self.seed,
             "chunk": self.chunk,
@@ -140,7 +141,7 @@ def build(composed: Mapping[str, Any]) -> Config:
     for name in sections:
         if not isinstance(composed.get(name), Mapping):
             raise UserError(f"{name}={composed.get(name)}: {name} is a set of options; set one, as in {name}.KEY=VALUE")
-    if unknown := sorted(set(composed) - {*sections, "seed"}):
+    if unknown := sorted(set(composed) - {*sections, "seed", "study"}):
         raise UserError(f"{unknown[0]} is not a known key{did_you_mean(unknown[0], [*sections, 'seed'])}")
     attack = dict(composed["attack"])
     attack_class = registry.lookup(registry.ATTACKS, "attack.method", attack.pop("method", None))
@@ -190,6 +191,11 @@ def build(composed: Mapping[str, Any]) -> Config:
             f"threat.eps={list(config.threat.radii)}: attack={config.attack.method} has one number to choose, not a "
             f"way into the ball, so it makes no curve over the "
             f"radius; name one, as in threat.eps={config.threat.radius:g}"
+        )
+    if config.threat.region is not None and config.attack.parametric:
+        raise UserError(
+            f"threat.region={config.threat.region}: attack={config.attack.method} makes a new image of the whole one "
+            "by a single number, so it stays in no region; leave threat.region away, or use another attack"
         )
     if config.stop.asked:
         _stops(config)

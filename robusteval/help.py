@@ -36,6 +36,7 @@ keys (all of them: robusteval --cfg job)
   'threat.eps=[0.1,0.2,0.3]'                            robust accuracy over the radius
   attack.steps=100 and the other options of the attack
   engine.slots=64, engine.stop=never, engine.mode=fast, seed=1
+  checks=standard|strict|off, stop.width=0.05, stop.below=0.4, stop.above=0.4
   evidence=auto|all|none, logger=wandb|none, runtime.device=auto, runs.dir=runs, runs.fresh=true
   runtime.workers=2                                     processes on this machine
   runtime.shards=8, runtime.shard=3/8                   tasks for one evaluation; one of them

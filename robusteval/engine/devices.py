@@ -3,6 +3,7 @@
 from typing import Literal
 
 import torch
+from torch import Tensor, nn
 
 from robusteval.errors import UserError
 
@@ -15,6 +16,14 @@ def devices_of(name: str, workers: int, gpus: int) -> list[torch.device]:
     """
     if name == "cpu" or (name == "auto" and not gpus):
         return [torch.device("cpu")] * workers
+    if name == "mps":
+        if not torch.backends.mps.is_available():
+            raise UserError(
+                "runtime.device=mps: this machine shows no Apple GPU to torch; use runtime.device=cpu or auto"
+            )
+        if workers > 1:
+            raise UserError(f"runtime.workers={workers} with runtime.device=mps: there is 1; use runtime.workers=1")
+        return [torch.device("mps")]
     wanted = torch.device("cuda" if name == "auto" else name)
     if (wanted.index or 0) >= gpus:
         raise UserError(
@@ -28,6 +37,17 @@ def devices_of(name: str, workers: int, gpus: int) -> list[torch.device]:
             "runtime.device=cpu"
         )
     return there[:workers]
+
+
+class Across(nn.Module):
+    """A network on another device than its images: they go there and its answers come back, gradients too."""
+
+    def __init__(self, network: nn.Module, device: torch.device) -> None:
+        super().__init__()
+        self.network, self.device = network, device
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images.to(self.device)).to(images.device)
 
 
 def slots_for(device: torch.device, side: int) -> int:

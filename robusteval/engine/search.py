@@ -16,7 +16,7 @@ from robusteval.attacks import losses
 from robusteval.attacks.base import Answer, Attack, Job, Query, State, WholeBatch
 from robusteval.engine import device_path, whole
 from robusteval.engine.board import Board
-from robusteval.engine.jobs import Chunk, Point, job_of, outranks
+from robusteval.engine.jobs import Chunk, Point, confined, job_of, outranks
 from robusteval.engine.passes import Chance, Passes
 from robusteval.engine.queue import Queue
 from robusteval.engine.stages import Precision, Stage
@@ -171,7 +171,7 @@ class Searcher:
             answer = oracle.ask(query)
             self._learn(stage.threat, query, answer, slots, board, positions, point, oracle)
             if answer.gradient is not None:
-                answer = _finite(answer, board, positions)
+                answer = _finite(confined(answer, stage.threat), board, positions)
             try:
                 query = steps.send(answer)
             except StopIteration as end:
@@ -259,7 +259,7 @@ def _nearer(threat: ThreatModel, points: Tensor, missed: Tensor, x: Tensor, dist
     if not len(rows):
         return rows
     nearer = threat.distance(points[rows], x[rows]) < distance[rows]
-    return rows[nearer & threat.in_box(points[rows])]
+    return rows[nearer & threat.admits(points[rows], x[rows])]
 
 
 def _finite(answer: Answer, board: Board, positions: Tensor) -> Answer:

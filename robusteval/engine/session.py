@@ -13,7 +13,7 @@ from robusteval.config import Config
 from robusteval.datasets.base import Dataset
 from robusteval.datasets.order import shuffled
 from robusteval.engine import oracle
-from robusteval.engine.devices import path_for, slots_for
+from robusteval.engine.devices import Across, path_for, slots_for
 from robusteval.engine.memory import OutOfMemory, ran_out
 from robusteval.engine.passes import QUANTUM, Chance, Passes, frozen, physical
 from robusteval.engine.search import Searcher
@@ -22,17 +22,22 @@ from robusteval.engine.transfer import to_device
 from robusteval.engine.units import Work
 from robusteval.evidence import images
 from robusteval.evidence.folder import RunFolder
+from robusteval.models.window import widened
 from robusteval.options import Evidence
 
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """A model ready for passes, beside its data; ``first`` [n, C, H, W] are the first images, on the device."""
+    """A model ready for passes, beside its data; ``first`` [n, C, H, W] are the first images, on the device.
+
+    ``network_on`` is another device than ``device`` where the former cannot hold all of the engine's numbers.
+    """
 
     config: Config
     classifier: Classifier
     dataset: Dataset
     device: torch.device
+    network_on: torch.device
     stages: Sequence[Stage]
     slots: int
     passes: Passes
@@ -79,7 +84,7 @@ class Session:
 
 def load(config: Config) -> tuple[Classifier, Dataset]:
     """Return the model and the data that a configuration names, before anything is asked of them."""
-    classifier = config.model.load()
+    classifier = widened(config.model.load(), config.attack.margin())
     dataset = config.dataset.load(classifier.preprocessing, config.seed)
     return classifier, shuffled(dataset, config.seed) if config.stop.asked else dataset
 
@@ -101,16 +106,19 @@ def opened(
         torch.set_num_threads(threads)
     module = _moved(classifier, device)
     with frozen(module):
-        first = to_device(dataset.images(range(min(len(dataset), 2 * QUANTUM))), device)
+        # Of an Apple GPU only the network's arithmetic: it has no float64, in which distances are measured.
+        home = torch.device("cpu") if device.type == "mps" else device
+        first = to_device(dataset.images(range(min(len(dataset), 2 * QUANTUM))), home)
         slots = min(config.engine.slots or slots_for(device, first.shape[-1]), config.chunk, most or config.chunk)
         yield Session(
             config=config,
             classifier=classifier,
             dataset=dataset,
-            device=device,
+            device=home,
+            network_on=device,
             stages=stages_of(config.attack, config.threat, config.engine.mode),
             slots=slots,
-            passes=Passes(module=module, batch=physical(slots)),
+            passes=Passes(module=module if home == device else Across(module, device), batch=physical(slots)),
             first=first,
         )
 

@@ -11,6 +11,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from robusteval import region
 from robusteval.attacks import losses
 from robusteval.config import Config, build
 from robusteval.engine.memory import remembered
@@ -60,8 +61,11 @@ def repredict(run: RunFolder, device: str) -> Repredicted:
     if (sentence := config.dataset.missing()) is not None:
         raise UserError(f"{sentence}; robusteval verify --files needs neither data nor model")
     classifier, dataset = load(config)
-    for name, met in (("model", classifier.digest), ("dataset", dataset.digest)):
-        if run.run["digests"][name] != met:
+    if (sentence := region.missing(config.threat.region)) is not None:
+        raise UserError(f"{sentence}; robusteval verify --files needs neither data nor model")
+    met_again = {"model": classifier.digest, "dataset": dataset.digest, "region": region.digest(config.threat.region)}
+    for name, met in met_again.items():
+        if run.run["digests"].get(name) != met:
             raise UserError(
                 f"{run.path}: this is not the {name} that the run met (its digest differs), so its verdicts cannot "
                 "be checked"
@@ -107,11 +111,11 @@ class _Judge:
         names = [f"image {ids[place]}, adversarial" for place in places]
         x, y = clean[places], labels[places]
         threat = self.config.threat
-        in_box, distances = threat.in_box(points).tolist(), threat.distance(points, x).tolist()
+        in_box, distances = threat.admits(points, x).tolist(), threat.distance(points, x).tolist()
         for name, boxed, distance, eps in zip(names, in_box, distances, within[places].tolist(), strict=True):
             if not (boxed and distance <= (threat.radius if np.isnan(eps) else eps)):
                 self.found.faults.append(
-                    f"{name}: outside the threat model (distance {distance:.9g}, or outside [0, 1])"
+                    f"{name}: outside the threat model (distance {distance:.9g}, or outside [0, 1] or the region)"
                 )
         self._compare(self._logits(points), y, np.ones(len(places), dtype=bool), names)
 

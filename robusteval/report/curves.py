@@ -8,6 +8,26 @@ from matplotlib.axes import Axes
 from robusteval.report.canvas import ATTACKED, CLEAN, FAINT, INK, WORST, page, tidy
 from robusteval.report.words import percent
 
+_PARAMETERS = {
+    "solarize": "threshold: pixels at or above it are inverted",
+    "posterize": "bits that are kept",
+    "invert": "1: the negative, 0: the image",
+    "gamma": "gamma: darker above 1",
+    "contrast": "contrast factor",
+    "brightness": "added to every pixel",
+    "hue": "turns of the colour wheel",
+    "rotate": "angle in degrees",
+    "translate": "window, row by row from the upper left",
+    "low_pass": "share of the frequencies kept, from the lowest",
+    "high_pass": "share of the frequencies kept, from the highest",
+    "jpeg": "JPEG quality",
+}
+
+
+def parameter_of(attack: str) -> str:
+    """Return in words what the number of a one-parameter attack is."""
+    return _PARAMETERS.get(attack, f"the number of {attack}")
+
 
 def draw_survey(path: Path, results: dict[str, Any], survey: dict[str, Any]) -> Path:
     """Draw how accuracy falls under one transform for all images (left) and under random tries for each (right).
@@ -21,7 +41,7 @@ def draw_survey(path: Path, results: dict[str, Any], survey: dict[str, Any]) -> 
         left = figure.add_subplot(1, sides, 1)
         _universal(left, results, survey)
         if sides == 2:
-            _random(figure.add_subplot(1, 2, 2, sharey=left), results, survey)
+            random_tries(figure.add_subplot(1, 2, 2, sharey=left), results, survey)
     return path
 
 
@@ -29,15 +49,16 @@ def _universal(axes: Axes, results: dict[str, Any], survey: dict[str, Any]) -> N
     points, worst = survey["universal"], survey["worst"]
     x = [p["parameter"] for p in points]
     axes.fill_between(x, [p["low"] for p in points], [p["high"] for p in points], color=CLEAN, alpha=0.2, linewidth=0)
-    axes.plot(x, [p["value"] for p in points], color=CLEAN, label="one threshold for all images, 95 % interval")
+    axes.plot(x, [p["value"] for p in points], color=CLEAN, label="one number for all images, 95 % interval")
     label = f"worst for all: {percent(worst['value'])} at {worst['parameter']:.4g}"
     axes.plot(worst["parameter"], worst["value"], "o", color=ATTACKED, label=label)
     _levels(axes, results, survey)
-    axes.set(xlabel="threshold: pixels at or above it are inverted", ylabel="accuracy", title="universal")
+    axes.set(xlabel=parameter_of(results["attack"]["name"]), ylabel="accuracy", title="universal")
 
 
-def _random(axes: Axes, results: dict[str, Any], survey: dict[str, Any]) -> None:
-    tries = survey["random"]
+def random_tries(axes: Axes, results: dict[str, Any], survey: dict[str, Any]) -> None:
+    """Draw the expected accuracy of a random search over the number of its tries."""
+    tries, solarized = survey["random"], results["attack"]["name"] == "solarize"
     x, y = [t["tries"] for t in tries], [t["value"] for t in tries]
     low = [max(0.0, t["value"] - 2 * t["se"]) for t in tries]
     high = [min(1.0, t["value"] + 2 * t["se"]) for t in tries]
@@ -45,11 +66,11 @@ def _random(axes: Axes, results: dict[str, Any], survey: dict[str, Any]) -> None
     axes.plot(x, y, color=ATTACKED, label="expected accuracy, ± 2 standard errors of one run")
     published = next((t for t in tries if t["tries"] == 10), None)
     if published:
-        axes.plot(
-            10, published["value"], "s", color=INK, label=f"10 tries, as published: {percent(published['value'])}"
-        )
+        words = "10 tries, as published" if solarized else "10 tries, the default"
+        axes.plot(10, published["value"], "s", color=INK, label=f"{words}: {percent(published['value'])}")
     _levels(axes, results, survey)
-    axes.set(xlabel="random thresholds tried for each image", title="random search (RandSol), in closed form")
+    name = "random search (RandSol)" if solarized else "random search"
+    axes.set(xlabel="random numbers tried for each image", ylabel="accuracy", title=f"{name}, in closed form")
 
 
 def _levels(axes: Axes, results: dict[str, Any], survey: dict[str, Any]) -> None:

@@ -61,7 +61,8 @@ def largest(eps: float | Sequence[float] | None) -> float | None:
 def threat_in_words(threat: dict[str, Any]) -> str:
     """Return a threat model in a few words, such as ``linf 8/255, top1``."""
     ball = "unbounded" if threat["norm"] == "unbounded" else f"{threat['norm']} {radii(threat['eps'])}"
-    return f"{ball}, {threat['goal']}"
+    confined = f", {threat['region']}" if threat.get("region") else ""
+    return f"{ball}{confined}, {threat['goal']}"
 
 
 def seconds(value: float) -> str:
