@@ -30,10 +30,20 @@ def devices_of(name: str, workers: int, gpus: int) -> list[torch.device]:
     return there[:workers]
 
 
-def slots_for(device: torch.device, side: int) -> int:
-    """Return how many samples to attack at once: a guess by memory, which changes no result."""
+_TINY = 250_000  # weights of a network whose pass over an image takes about 0.1 ms
+
+
+def slots_for(device: torch.device, side: int, weights: int) -> int:
+    """Return how many samples to attack at once: a guess by memory and speed, which changes no result.
+
+    ``side`` is that of the images in pixels, ``weights`` the number of the network's.
+    """
     if device.type == "cuda":
         return 512 if side <= 64 else 64
+    # Of a tiny network an iteration costs hardly more than its many small steps: with 256 slots instead of 64 Square
+    # took 0.6 to 0.7 of the time, FAB and PGD 0.8 to 1.0. ResNet-32 (0.46 million weights) gains nothing.
+    if side <= 32 and weights <= _TINY:
+        return 256
     return 64 if side <= 64 else 16
 
 

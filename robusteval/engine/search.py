@@ -248,6 +248,8 @@ def _better(
     rows = outranks(missed, broken, loss > highest, point).nonzero()[:, 0]
     if not len(rows):
         return rows
+    if 2 * len(rows) > len(points):  # gathering most rows would cost more than the others' answers
+        return rows[threat.within(points, slots.x, slots.lo, slots.hi).index_select(0, rows)]
     points, lo, hi = (each.index_select(0, rows) for each in (points, slots.lo, slots.hi))
     x = slots.x if threat.bounds_decide else slots.x.index_select(0, rows)
     return rows[threat.within(points, x, lo, hi)]

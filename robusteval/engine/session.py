@@ -100,7 +100,9 @@ def opened(
     module = _moved(classifier, device)
     with frozen(module):
         first = to_device(dataset.images(range(min(len(dataset), 2 * QUANTUM))), device)
-        slots = min(config.engine.slots or slots_for(device, first.shape[-1]), config.chunk, most or config.chunk)
+        weights = sum(part.numel() for part in module.parameters())
+        slots = config.engine.slots or slots_for(device, first.shape[-1], weights)
+        slots = min(slots, config.chunk, most or config.chunk)
         yield Session(
             config=config,
             classifier=classifier,

@@ -1,8 +1,9 @@
 """Which process runs where, on machines that are only pretended."""
 
 import pytest
+import torch
 
-from robusteval.engine.devices import devices_of
+from robusteval.engine.devices import devices_of, slots_for
 from robusteval.errors import UserError
 
 
@@ -37,3 +38,12 @@ def test_each_process_gets_the_processor_or_a_gpu_of_its_own(
 def test_what_is_not_there_is_refused(name: str, workers: int, gpus: int, said: str) -> None:
     with pytest.raises(UserError, match=said):
         devices_of(name, workers, gpus)
+
+
+def test_only_tiny_networks_get_many_slots_on_the_processor() -> None:
+    """Of the others nothing would be gained, and the memory of a large network's batch would be lost."""
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert slots_for(cpu, 28, 166_406) == slots_for(cpu, 32, 112_006) == 256
+    assert slots_for(cpu, 32, 464_154) == slots_for(cpu, 64, 112_006) == 64
+    assert slots_for(cpu, 224, 112_006) == 16
+    assert slots_for(cuda, 32, 464_154) == 512
