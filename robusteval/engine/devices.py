@@ -39,6 +39,9 @@ def devices_of(name: str, workers: int, gpus: int) -> list[torch.device]:
     return there[:workers]
 
 
+_TINY = 250_000  # weights of a network whose pass over an image takes about 0.1 ms
+
+
 class Across(nn.Module):
     """A network on another device than its images: they go there and its answers come back, gradients too."""
 
@@ -50,10 +53,17 @@ class Across(nn.Module):
         return self.network(images.to(self.device)).to(images.device)
 
 
-def slots_for(device: torch.device, side: int) -> int:
-    """Return how many samples to attack at once: a guess by memory, which changes no result."""
+def slots_for(device: torch.device, side: int, weights: int) -> int:
+    """Return how many samples to attack at once: a guess by memory and speed, which changes no result.
+
+    ``side`` is that of the images in pixels, ``weights`` the number of the network's.
+    """
     if device.type == "cuda":
         return 512 if side <= 64 else 64
+    # Of a tiny network an iteration costs hardly more than its many small steps: with 256 slots instead of 64 Square
+    # took 0.6 to 0.7 of the time, FAB and PGD 0.8 to 1.0. ResNet-32 (0.46 million weights) gains nothing.
+    if side <= 32 and weights <= _TINY:
+        return 256
     return 64 if side <= 64 else 16
 
 

@@ -120,7 +120,9 @@ def opened(
         # Of an Apple GPU only the network's arithmetic: it has no float64, in which distances are measured.
         home = torch.device("cpu") if device.type == "mps" else device
         first = to_device(dataset.images(range(min(len(dataset), 2 * QUANTUM))), home)
-        slots = min(config.engine.slots or slots_for(device, first.shape[-1]), config.chunk, most or config.chunk)
+        weights = sum(part.numel() for part in module.parameters())
+        slots = config.engine.slots or slots_for(device, first.shape[-1], weights)
+        slots = min(slots, config.chunk, most or config.chunk)
         yield Session(
             config=config,
             classifier=classifier,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from robusteval.engine.devices import Across, devices_of
+from robusteval.engine.devices import Across, devices_of, slots_for
 from robusteval.errors import UserError
 
 
@@ -65,3 +65,12 @@ def test_a_network_across_devices_gives_its_answers_and_gradients_where_the_imag
     assert went
     assert images.grad is not None
     assert torch.equal(images.grad.flatten(1), torch.arange(12.0).expand(3, 12))
+
+
+def test_only_tiny_networks_get_many_slots_on_the_processor() -> None:
+    """Of the others nothing would be gained, and the memory of a large network's batch would be lost."""
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert slots_for(cpu, 28, 166_406) == slots_for(cpu, 32, 112_006) == 256
+    assert slots_for(cpu, 32, 464_154) == slots_for(cpu, 64, 112_006) == 64
+    assert slots_for(cpu, 224, 112_006) == 16
+    assert slots_for(cuda, 32, 464_154) == 512
