@@ -78,8 +78,10 @@ class Square(Attack):
 
 
 class _Schedule(NamedTuple):
-    """The ``side`` [queries] of the windows at each step, the ``largest`` one, and but for Linf the ``patterns`` [sizes,
-    2, largest side, largest side] by ``size`` [queries], each with its transpose."""
+    """The ``side`` [queries] of the windows at each step, the ``largest`` one, and but for Linf the ``patterns``.
+
+    [sizes, 2, largest side, largest side], by ``size`` [queries], each with its transpose.
+    """
 
     side: Tensor
     largest: int
@@ -111,7 +113,7 @@ def sides(attack: Square, height: int, width: int, norm: str) -> list[int]:
 
 
 def _drawn(state: State, schedule: _Schedule, step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what was drawn for ``step`` [slots]: the window's side, its corner(s), and what is to point up (1 or 0)."""
+    """Return what was drawn for ``step`` [slots]: the window's side, its corner(s), and what points up (1 or 0)."""
     at = step[:, None, None].expand(-1, 1, state.drawn.shape[2])
     corners = 2 if state.norm == "linf" else 4
     drawn = state.drawn.gather(1, at)[:, 0].long()
@@ -158,7 +160,7 @@ def _linf_window(state: State, schedule: "_Schedule", step: Tensor) -> Tensor:
 
     Only a part of each image is worked on that holds its window: the whole would cost a small network's pass again.
     """
-    n, channels, height, width = state.best.shape
+    channels, height, width = state.best.shape[1:]
     side, corner, up = _drawn(state, schedule, step)
     largest = int(side.max()) if may_ask() else schedule.largest
     near = torch.arange(largest, device=side.device)
