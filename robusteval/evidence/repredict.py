@@ -18,7 +18,7 @@ from robusteval.engine.memory import remembered
 from robusteval.engine.passes import QUANTUM, Chance, Passes, frozen, physical
 from robusteval.engine.session import load
 from robusteval.errors import UserError
-from robusteval.evidence import images
+from robusteval.evidence import forensics, images
 from robusteval.evidence.folder import RunFolder
 
 TIE = 1e-4
@@ -77,7 +77,7 @@ def repredict(run: RunFolder, device: str) -> Repredicted:
     chance = Chance(seed=config.seed, unit="verify") if draws > 1 else None
     batch = min(4 * QUANTUM, physical(remembered(run) or 4 * QUANTUM))
     passes = Passes(module=module, batch=batch, draws=draws, chance=chance)
-    judge = _Judge(config=config, passes=passes, table=table, device=device, found=found)
+    judge = _Judge(config=config, passes=passes, table=table, device=device, found=found, notes=forensics.notes(run))
     size = run.run["plan"]["chunk"]
     attacked = _attacked(run)
     with frozen(module):
@@ -94,6 +94,7 @@ class _Judge:
     table: pa.Table
     device: str
     found: Repredicted
+    notes: forensics.Notes
 
     def chunk(self, rows: Sequence[int], clean: Tensor, attacked: dict[tuple[str, int], Path]) -> None:
         part = self.table.slice(rows[0], len(rows))
@@ -118,6 +119,7 @@ class _Judge:
                     f"{name}: outside the threat model (distance {distance:.9g}, or outside [0, 1] or the region)"
                 )
         self._compare(self._logits(points), y, np.ones(len(places), dtype=bool), names)
+        self.found.faults.extend(forensics.differing(self.notes, ids[places].tolist(), x, points))
 
     def _points(
         self, part: pa.Table, clean: Tensor, chosen: np.ndarray, attacked: dict[tuple[str, int], Path]
