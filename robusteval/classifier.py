@@ -4,9 +4,9 @@ Images outside are float32 in [0, 1], NCHW. Normalisation lives inside, so that 
 never see normalised pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,32 @@ class Normalised(nn.Module):
         return self.network((images - self.mean) / self.sd)
 
 
+class Prepared(nn.Module):
+    """A network whose images in [0, 1] go through ``steps`` first, in order."""
+
+    def __init__(self, steps: Sequence[nn.Module], network: nn.Module) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList(steps)
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        for step in self.steps:
+            images = step(images)
+        return self.network(images)
+
+
+class Tempered(nn.Module):
+    """A network whose logits are divided by a temperature."""
+
+    def __init__(self, network: nn.Module, temperature: float) -> None:
+        super().__init__()
+        self.network = network
+        self.temperature = temperature
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images) / self.temperature
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reference:
     """The top-1 accuracy (a fraction) that a network is known to have on a dataset, and who says so."""
@@ -60,7 +86,8 @@ class Classifier:
 
     ``digest`` is the sha256 of its weights and buffers; ``class_names`` are in the order of the logits, where known.
     ``input_size`` is (channels, height, width), or None where the network takes any. ``reference`` is the accuracy that
-    it should reach, where anybody has said.
+    it should reach, where anybody has said. ``transforms`` are the facts of what was done to the network before the
+    evaluation, in order, and ``untransformed`` is the classifier before that.
     """
 
     module: nn.Module
@@ -72,3 +99,5 @@ class Classifier:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     digest: str = ""
     reference: Reference | None = None
+    transforms: tuple[Mapping[str, Any], ...] = ()
+    untransformed: "Classifier | None" = None

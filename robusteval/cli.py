@@ -83,21 +83,20 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _evaluate(arguments: list[str]) -> int:
-    from robusteval import sharding
+    from robusteval import experiments, registry, sharding
     from robusteval.compose import composed
 
     multirun = any(flag in arguments for flag in ("-m", "--multirun"))
     config_dir, overrides = _split(arguments)
-    if any(override.startswith("experiment=") for override in overrides):
-        from robusteval import studies
-
-        if (study := studies.named(overrides, config_dir)) is not None:
-            return studies.run(study, overrides, config_dir)
+    study = None
+    if (experiment := experiments.asked(overrides, config_dir)) is not None:
+        multirun, overrides, study = True, experiment.overrides, experiment.study
     spread = sharding.spread(overrides)
     if multirun or spread is not None:
         from robusteval.sweep import multirun as run_sweep
 
-        return run_sweep(overrides if spread is None else spread, config_dir)
+        then = None if study is None else registry.lookup(registry.STUDIES, "study", study)
+        return run_sweep(overrides if spread is None else spread, config_dir, then)
     mapping = composed(overrides, config_dir)
     if (asked := sharding.of_files(mapping)) is not None:
         from robusteval.sweep import multirun as run_sweep

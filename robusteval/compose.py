@@ -89,7 +89,9 @@ def check(overrides: Sequence[str], config_dir: str | None = None) -> None:
         if override.is_delete():
             raise UserError(f"{text}: nothing can be taken out; give {key} a value")
         if not override.is_sweep_override() and key in known:
-            _check_option(text, key, override.value(), known, searched)
+            value = override.value()
+            for name in value if key == "transform" and isinstance(value, list) else [value]:
+                _check_option(text, key, name, known, searched)
         elif "." not in key and not override.is_hydra_override() and key not in (*known, "seed", "runs"):
             raise UserError(f"{key} is not a known key or group{did_you_mean(key, [*known, 'seed', 'runs'])}")
 
@@ -126,6 +128,8 @@ def sentence(error: Exception, overrides: Sequence[str], config_dir: str | None 
             return f"{match[1]} is not an option of this launcher{near}; see robusteval --cfg hydra -p hydra.launcher"
         if match[1].startswith("hydra."):
             return f"{match[1]} is not one of Hydra's keys; see robusteval --cfg hydra"
+        if (name := _not_chosen(match[1], overrides, config_dir)) is not None:
+            return f"{match[1]} is an option of a transform that is not chosen; add transform={name}"
         return f"{match[1]} is not a known key{_near_key(match[1], overrides, config_dir)}"
     said = re.sub(
         r"\w+ raised while resolving interpolation: ", "", (text.strip().splitlines() or [type(error).__name__])[0]
@@ -182,6 +186,17 @@ def _missing_option(file: str, known: Groups, options: Sequence[str]) -> str:
         return no_option(group, name, known)
     group, _, name = file.rpartition("/")
     return no_option(group, name, {group: list(options)}) if options else f"no configuration named '{file}'"
+
+
+def _not_chosen(key: str, overrides: Sequence[str], config_dir: str | None) -> str | None:
+    """Return the transform whose option a key is, where the command line does not choose it; None for other keys."""
+    group, _, rest = key.partition(".")
+    name = rest.partition(".")[0]
+    if group != "transform" or name not in groups(config_dir)["transform"]:
+        return None
+    chosen = [override.value() for override in parse(overrides) if override.key_or_group == group]
+    listed = any(name == value or (isinstance(value, list) and name in value) for value in chosen)
+    return None if listed else name
 
 
 def _near_key(key: str, overrides: Sequence[str], config_dir: str | None) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from robusteval import registry
@@ -22,6 +23,10 @@ from robusteval.attacks.base import Attack, WholeBatch
 from robusteval.classifier import Classifier, Preprocessing
 from robusteval.datasets.base import Dataset
 from robusteval.errors import UserError, did_you_mean
+from robusteval.experiments import KEYS as EXPERIMENT_KEYS
+from robusteval.groups import CONF, groups, no_option
+from robusteval.models.transforms.apply import check_order
+from robusteval.models.transforms.base import Transform
 from robusteval.options import Checks, Engine, Evidence, Runs, Runtime, Stop
 from robusteval.published import protocol
 from robusteval.threat import ThreatModel
@@ -65,6 +70,7 @@ class Config:
     model: Any
     dataset: Any
     threat: ThreatModel
+    transform: tuple[Transform, ...]
     attack: Attack
     engine: Engine
     runtime: Runtime
@@ -93,6 +99,8 @@ class Config:
             "stop": self.engine.stop,
             "draws": self.engine.draws,
             "mode": self.engine.mode,
+            # Only where there are some, so that the key of a plain run is what it was before there were any.
+            **({"transform": [[one.method, _plain(one)] for one in self.transform]} if self.transform else {}),
             **({"stopping": self.stop.asked} if self.stop.asked else {}),
         }
 
@@ -103,8 +111,13 @@ class Config:
         return hashlib.sha256(canonical.encode()).hexdigest()[:10]
 
     @property
+    def model_name(self) -> str:
+        """What the model is called: its label where it has one beside its name, and its transforms."""
+        return "+".join([getattr(self.model, "label", self.model.name), *(one.label() for one in self.transform)])
+
+    @property
     def folder_name(self) -> str:
-        return "-".join([_slug(self.model.name), _slug(self.dataset.name), _slug(self.attack.label()), self.key])
+        return "-".join([_slug(self.model_name), _slug(self.dataset.name), _slug(self.attack.label()), self.key])
 
     def plain(self) -> dict[str, Any]:
         """Return the resolved configuration as it is written into the run folder."""
@@ -112,8 +125,9 @@ class Config:
             **{
                 field.name: _plain(getattr(self, field.name))
                 for field in dataclasses.fields(self)
-                if field.name != "seed"
+                if field.name not in ("seed", "transform")
             },
+            "transform": {one.method: _plain(one) for one in self.transform},
             "attack": {"method": self.attack.method, **_plain(self.attack)},
             "seed": self.seed,
         }
@@ -141,8 +155,9 @@ def build(composed: Mapping[str, Any]) -> Config:
     for name in sections:
         if not isinstance(composed.get(name), Mapping):
             raise UserError(f"{name}={composed.get(name)}: {name} is a set of options; set one, as in {name}.KEY=VALUE")
-    if unknown := sorted(set(composed) - {*sections, "seed", "study"}):
-        raise UserError(f"{unknown[0]} is not a known key{did_you_mean(unknown[0], [*sections, 'seed'])}")
+    others = ("seed", "transform", *EXPERIMENT_KEYS)
+    if unknown := sorted(set(composed) - {*sections, *others}):
+        raise UserError(f"{unknown[0]} is not a known key{did_you_mean(unknown[0], [*sections, *others])}")
     attack = dict(composed["attack"])
     attack_class = registry.lookup(registry.ATTACKS, "attack.method", attack.pop("method", None))
     config = Config(
@@ -157,6 +172,7 @@ def build(composed: Mapping[str, Any]) -> Config:
             "dataset",
         ),
         threat=construct(ThreatModel, _with_radius(composed), "threat"),
+        transform=_transforms(composed.get("transform")),
         attack=construct(attack_class, attack, "attack"),
         engine=construct(Engine, composed["engine"], "engine"),
         runtime=construct(Runtime, composed["runtime"], "runtime"),
@@ -221,6 +237,38 @@ def _stops(config: Config) -> None:
             f"stop.{name}={value}: attack={config.attack.label()} looks for what is worst over all images, so none may "
             "be left out; leave the rule out"
         )
+
+
+def named_model(name: str, options: Mapping[str, Any], section: str) -> ModelOptions:
+    """Return the options of a model of conf/model with ``options`` set in it; ``section`` is the key that named it.
+
+    Raises UserError where there is no such name or option.
+    """
+    known = groups()
+    if name not in known["model"]:
+        raise UserError(f"{section}.model={name}: {no_option('model', name, known)}")
+    written = yaml.safe_load((CONF / "model" / f"{name}.yaml").read_text(encoding="utf-8"))
+    values = {key: value for key, value in {**written, **options}.items() if key != "defaults"}
+    kind = registry.lookup(registry.MODELS, f"{section}.options.source", values["source"])
+    return construct(kind, values, f"{section}.options")
+
+
+def _transforms(composed: Any) -> tuple[Transform, ...]:
+    """Return the transforms of the section ``transform``, which names each with its options, in order."""
+    if composed is None:
+        return ()
+    if not isinstance(composed, Mapping):
+        raise UserError(f"transform={composed}: name transforms, as in transform=padding or transform=[padding,jpeg]")
+    found: list[Transform] = []
+    for name, values in composed.items():
+        kind: type[Transform] = registry.lookup(registry.TRANSFORMS, "transform", name)
+        if not isinstance(values, Mapping):
+            raise UserError(f"transform.{name}={values}: {name} is a set of options; set one in transform.{name}.KEY")
+        found.append(construct(kind, values, f"transform.{name}"))
+        if (other := found[-1].other()) is not None:
+            named_model(*other, f"transform.{name}")
+    check_order(found)
+    return tuple(found)
 
 
 def construct(kind: type[T], values: Mapping[str, Any], section: str) -> T:

@@ -16,7 +16,7 @@ examples
   robusteval model=python model.entry=mynet.py:build dataset=arrays dataset.path=own.npz
 
 commands
-  list [models|datasets|attacks]  what can be named
+  list [models|datasets|attacks|transforms]  what can be named
   summary [DIR]                   one table over the runs in a folder (--format table|csv|md)
   status [DIR]                    what is done, missing, running, failed (the same formats)
   compare RUN RUN ...             difference with interval, exact test, who wins where (--ids, --by)
@@ -26,7 +26,7 @@ commands
   selftest [ATTACK ...]           prove the attacks on models whose robustness is known
   leaderboard [DIR]               runs ranked with ties (--against robustbench: beside its entries)
   tune [KEY=VALUE ...]            measure the fastest form of a model
-  train NET                       train the small bundled nets again
+  train NET                       train the small bundled nets again; recipe=padding: others
   push RUN                        send a finished run to Weights & Biases (again)
 
 keys (all of them: robusteval --cfg job)
@@ -36,6 +36,7 @@ keys (all of them: robusteval --cfg job)
   'threat.eps=[0.1,0.2,0.3]'                            robust accuracy over the radius
   attack.steps=100 and the other options of the attack
   engine.slots=64, engine.stop=never, engine.mode=fast, seed=1
+  checks=standard|strict|off, stop.width=0.05, stop.below=0.4, stop.above=0.4
   evidence=auto|all|none, logger=wandb|none, runtime.device=auto, runs.dir=runs, runs.fresh=true
   runtime.workers=2                                     processes on this machine
   runtime.shards=8, runtime.shard=3/8                   tasks for one evaluation; one of them

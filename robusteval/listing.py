@@ -12,7 +12,13 @@ from robusteval.groups import CONF, groups
 from robusteval.published import robustbench
 from robusteval.report.console import terminal
 
-_KINDS = {"models": "model", "datasets": "dataset", "attacks": "attack"}
+_KINDS = {
+    "models": "model",
+    "datasets": "dataset",
+    "attacks": "attack",
+    "transforms": "transform",
+    "experiments": "experiment",
+}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -53,7 +59,9 @@ def _comment(group: str, name: str) -> str:
     """Return the comment at the top of a configuration, on one line."""
     lines = (CONF / group / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
     return " ".join(
-        line.removeprefix("#").strip() for line in itertools.takewhile(lambda line: line.startswith("#"), lines)
+        line.removeprefix("#").strip()
+        for line in itertools.takewhile(lambda line: line.startswith("#"), lines)
+        if not line.startswith("# @package")
     )
 
 

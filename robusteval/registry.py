@@ -45,6 +45,7 @@ MODELS = MappingProxyType(
         "bundled": "robusteval.models.bundled:Bundled",
         "checkpoint": "robusteval.models.checkpoint:Checkpoint",
         "efficientnet_lite0": "robusteval.models.efficientnet_lite0:EfficientNetLite0",
+        "padding": "robusteval.models.padding:PaddingNet",
         "python": "robusteval.models.python:Python",
         "robustbench": "robusteval.models.robustbench:RobustBench",
         "timm": "robusteval.models.timm:Timm",
@@ -66,6 +67,24 @@ DATASETS = MappingProxyType(
         "mnist": "robusteval.datasets.mnist:Mnist",
         "mnist_5k": "robusteval.datasets.mnist_5k:Mnist5k",
         "mnist_samples": "robusteval.datasets.samples:Samples",
+    }
+)
+
+TRANSFORMS = MappingProxyType(
+    {
+        "jpeg": "robusteval.models.transforms.inputs:Jpeg",
+        "mix": "robusteval.models.transforms.mix:Mix",
+        "padding": "robusteval.models.transforms.padding:Padding",
+        "quantise": "robusteval.models.transforms.inputs:Quantise",
+        "smoothing": "robusteval.models.transforms.inputs:Smoothing",
+        "temperature": "robusteval.models.transforms.temperature:Temperature",
+    }
+)
+
+STUDIES = MappingProxyType(
+    {
+        "confidence": "robusteval.studies.confidence:report",
+        "padding": "robusteval.studies.padding:report",
     }
 )
 

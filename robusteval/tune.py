@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
     with opened(config, classifier, dataset, device, config.runtime.threads) as session:
         check(dataset, classifier, session.first)
         selftest.check_answer(classifier, session.passes, session.first)
-        labels = torch.from_numpy(dataset.labels[: len(session.first)]).to(device)
+        labels = torch.from_numpy(dataset.labels[: len(session.first)]).to(session.device)
         gradients = any(stage.attack.gradients for stage in session.stages)
         tried = {form: oracle.try_form(session.passes, session.first, form) for form in oracle.FORMS}
         served = [choice for choice in tried.values() if isinstance(choice, oracle.Choice)]
@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
         }
     batch = session.passes.batch
     kind = "forward and backward" if gradients else "forward"
-    table = Table(title=f"{config.model.name}, {kind}, {batch} images a pass, {device}", title_justify="left")
+    table = Table(title=f"{config.model_name}, {kind}, {batch} images a pass, {device}", title_justify="left")
     for name in ("engine.oracle", "ms a pass", "speed", "difference"):
         table.add_column(name, justify="left" if name == "engine.oracle" else "right")
     for form, choice in tried.items():

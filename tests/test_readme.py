@@ -36,6 +36,8 @@ def few(command: str) -> str:
     images = 2 if "efficientnet" in command else 20
     if command == "robusteval selftest":  # all of it has a test of its own
         return f"{command} noise solarize"
+    if "experiment=padding_study" in command:  # three of its 48 runs
+        return f"{command} model.mode=zeros model.adversarial=true threat=linf_0.3 dataset.n=10"
     if "attack=autoattack" in command:
         return f"{command} attack.steps=2 attack.queries=5"
     steps = (

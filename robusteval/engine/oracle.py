@@ -16,10 +16,13 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from robusteval.attacks import losses
 from robusteval.attacks.base import Query
-from robusteval.classifier import Normalised
+from robusteval.classifier import Normalised, Prepared, Tempered
 from robusteval.engine.passes import RAISED_BY_NETWORKS, Passes
 from robusteval.engine.stages import Precision
 from robusteval.errors import UserError
+from robusteval.models.transforms.inputs import Step
+from robusteval.models.transforms.mix import Mixed
+from robusteval.models.transforms.swap import Prepadded
 
 Form = Literal["given", "folded", "channels_last", "folded_channels_last"]
 
@@ -116,9 +119,15 @@ class _Lowered(nn.Module):
 
 
 def _lowered(module: nn.Module) -> nn.Module:
-    """Lower a copy; its normalisation stays in float32, since bfloat16 hardly tells grey values apart."""
+    """Lower a copy; what surrounds its network stays in float32, since bfloat16 hardly tells grey values apart."""
     if isinstance(module, Normalised):
         module.network = _Lowered(module.network)
+        return module
+    if isinstance(module, Prepared | Tempered):
+        module.network = _lowered(module.network)
+        return module
+    if isinstance(module, Mixed):
+        module.one, module.other = _lowered(module.one), _lowered(module.other)
         return module
     return _Lowered(module)
 
@@ -139,7 +148,7 @@ def _folded(module: nn.Module) -> nn.Module:
     """
     copied = _copy(module)
     try:
-        graph = fx.Tracer().trace(copied)
+        graph = _Tracer().trace(copied)
     except RAISED_BY_NETWORKS as error:
         raise UserError(f"the model's graph cannot be read ({type(error).__name__}), so nothing is folded") from error
     calls = [node for node in graph.nodes if node.op == "call_module"]
@@ -161,6 +170,13 @@ def _folded(module: nn.Module) -> nn.Module:
     if not folded:
         raise UserError("the model has no BatchNorm that a convolution could take over")
     return copied
+
+
+class _Tracer(fx.Tracer):
+    """Reads a graph without looking into what transforms put there, which decides by the values that it sees."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, Step | Prepadded) or super().is_leaf_module(m, module_qualified_name)
 
 
 def timed(

@@ -74,6 +74,7 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
             "classes": classifier.classes,
             "class_names": classifier.class_names or dataset.class_names,
             **({} if classifier.reference is None else {"reference": dataclasses.asdict(classifier.reference)}),
+            **_untransformed(classifier),
         },
         "dataset": {"name": dataset.name, "n": len(dataset), "digest": dataset.digest},
         "attack": {
@@ -92,6 +93,17 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
 def digests_of(classifier: Classifier, dataset: Dataset) -> dict[str, str]:
     """Return what tells apart two models, sets of images, and ways from a picture to an input."""
     return {"model": classifier.digest, "dataset": dataset.digest, "preprocessing": repr(classifier.preprocessing)}
+
+
+def _untransformed(classifier: Classifier) -> dict[str, Any]:
+    """Return what was done to the model, and to which; nothing of a model as it is."""
+    before = classifier.untransformed
+    if before is None:
+        return {}
+    return {
+        "transforms": [dict(facts) for facts in classifier.transforms],
+        "untransformed": {"name": before.name, "digest": before.digest},
+    }
 
 
 def same(run: RunFolder, facts: dict[str, Any], config: Config) -> None:

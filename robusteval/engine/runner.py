@@ -94,7 +94,9 @@ def _evaluate(config: Config, run: RunFolder, command: Sequence[str]) -> None:
         if config.runs.fresh:
             start_anew(run)
         task = config.runtime.task
-        with lock.hold(run.locks, task, against=None if task == lock.PLAIN else [task, lock.PLAIN]):
+        with lock.hold(run.locks, task, against=None if task == lock.PLAIN else [task, lock.PLAIN]) as gone:
+            if gone is not None:
+                print(f"robusteval: {run.path} was left by {gone}, which is gone; going on from there", file=sys.stderr)
             _run(config, run, classifier, dataset, devices, command)
             if task == lock.PLAIN:
                 finish(config, run, dataset)
@@ -167,7 +169,7 @@ def _samples(run: RunFolder, dataset: Dataset, mine: Callable[[int], bool]) -> i
 
 def _label(config: Config) -> str:
     part = "" if config.runtime.shard is None else f", shard {config.runtime.shard}"
-    return f"{config.model.name}, {config.attack.method}{part}"
+    return f"{config.model_name}, {config.attack.method}{part}"
 
 
 def _begin(run: RunFolder, session: Session, command: Sequence[str]) -> Session:
@@ -187,7 +189,7 @@ def _begin(run: RunFolder, session: Session, command: Sequence[str]) -> Session:
     if form is not passes.module:
         searched = dataclasses.replace(passes, module=form)
         facts["bitwise"] &= selftest.bitwise(searched, first, labels, gradients=gradients)
-    facts["provenance"] = provenance(command, session.device)
+    facts["provenance"] = provenance(command, session.network_on)
     atomic.write(run.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config.plain())).encode())
     if not atomic.create(run.run_file, atomic.to_json(facts)):
         plan.same(run, facts, config)  # another shard was faster, and what it wrote holds

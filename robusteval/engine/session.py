@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robusteval.classifier import Classifier
+from robusteval.classifier import Classifier, Tempered
 from robusteval.config import Config
 from robusteval.datasets.base import Dataset
 from robusteval.datasets.order import shuffled
 from robusteval.engine import oracle
-from robusteval.engine.devices import path_for, slots_for
+from robusteval.engine.devices import Across, path_for, slots_for
+from robusteval.engine.material import material
 from robusteval.engine.memory import OutOfMemory, ran_out
 from robusteval.engine.passes import QUANTUM, Chance, Passes, frozen, physical
 from robusteval.engine.search import Searcher
@@ -22,26 +23,35 @@ from robusteval.engine.transfer import to_device
 from robusteval.engine.units import Work
 from robusteval.evidence import images
 from robusteval.evidence.folder import RunFolder
+from robusteval.models.transforms.apply import transformed
 from robusteval.models.window import widened
 from robusteval.options import Evidence
 
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """A model ready for passes, beside its data; ``first`` [n, C, H, W] are the first images, on the device."""
+    """A model ready for passes, beside its data; ``first`` [n, C, H, W] are the first images, on the device.
+
+    ``network_on`` is another device than ``device`` where the former cannot hold all of the engine's numbers.
+    ``plain`` are passes of the model before its transforms, where it has some.
+    """
 
     config: Config
     classifier: Classifier
     dataset: Dataset
     device: torch.device
+    network_on: torch.device
     stages: Sequence[Stage]
     slots: int
     passes: Passes
     first: Tensor
+    plain: Passes | None = None
 
     def with_slots(self, slots: int) -> "Session":
         """Return the same session with another number of slots."""
-        return dataclasses.replace(self, slots=slots, passes=dataclasses.replace(self.passes, batch=physical(slots)))
+        batch = physical(slots)
+        plain = None if self.plain is None else dataclasses.replace(self.plain, batch=batch)
+        return dataclasses.replace(self, slots=slots, passes=dataclasses.replace(self.passes, batch=batch), plain=plain)
 
     def work(self, run: RunFolder, tick: Callable[[int], None]) -> Work:
         """Return the work of a run that has its run.json; ``tick`` counts samples and may raise to interrupt."""
@@ -70,6 +80,8 @@ class Session:
             ),
             keep=images.policy(self._evidence(run), len(self.dataset), self.first[0].numel() * 4, config.seed),
             device=self.device,
+            plain=self.plain,
+            temperature=module.temperature if isinstance(module := self.passes.module, Tempered) else None,
         )
 
     def _evidence(self, run: RunFolder) -> Evidence:
@@ -79,9 +91,11 @@ class Session:
 
 
 def load(config: Config) -> tuple[Classifier, Dataset]:
-    """Return the model and the data that a configuration names, before anything is asked of them."""
+    """Return the model, transformed, and the data that a configuration names, before anything is asked of them."""
     classifier = widened(config.model.load(), config.attack.margin())
     dataset = config.dataset.load(classifier.preprocessing, config.seed)
+    if config.transform:
+        classifier = transformed(classifier, config.transform, material(config, classifier, dataset))
     return classifier, shuffled(dataset, config.seed) if config.stop.asked else dataset
 
 
@@ -101,19 +115,31 @@ def opened(
     if threads is not None:
         torch.set_num_threads(threads)
     module = _moved(classifier, device)
-    with frozen(module):
-        first = to_device(dataset.images(range(min(len(dataset), 2 * QUANTUM))), device)
-        slots = min(config.engine.slots or slots_for(device, first.shape[-1]), config.chunk, most or config.chunk)
+    before = None if classifier.untransformed is None else _moved(classifier.untransformed, device)
+    with frozen(module), contextlib.nullcontext() if before is None else frozen(before):
+        # Of an Apple GPU only the network's arithmetic: it has no float64, in which distances are measured.
+        home = torch.device("cpu") if device.type == "mps" else device
+        first = to_device(dataset.images(range(min(len(dataset), 2 * QUANTUM))), home)
+        weights = sum(part.numel() for part in module.parameters())
+        slots = config.engine.slots or slots_for(device, first.shape[-1], weights)
+        slots = min(slots, config.chunk, most or config.chunk)
         yield Session(
             config=config,
             classifier=classifier,
             dataset=dataset,
-            device=device,
+            device=home,
+            network_on=device,
             stages=stages_of(config.attack, config.threat, config.engine.mode),
             slots=slots,
-            passes=Passes(module=module, batch=physical(slots)),
+            passes=Passes(module=_on(module, device, home), batch=physical(slots)),
             first=first,
+            plain=None if before is None else Passes(module=_on(before, device, home), batch=physical(slots)),
         )
+
+
+def _on(module: nn.Module, device: torch.device, home: torch.device) -> nn.Module:
+    """Return a network on ``device`` that takes and gives tensors at ``home``."""
+    return module if home == device else Across(module, device)
 
 
 def _moved(classifier: Classifier, device: torch.device) -> nn.Module:

@@ -13,7 +13,7 @@ from robusteval.datasets.base import Dataset
 from robusteval.engine import forensics as observe
 from robusteval.engine.board import Board
 from robusteval.engine.jobs import Chunk
-from robusteval.engine.passes import physical
+from robusteval.engine.passes import Passes, physical
 from robusteval.engine.search import Searcher
 from robusteval.engine.stages import Stage
 from robusteval.engine.transfer import to_device
@@ -28,7 +28,11 @@ from robusteval.threat import ThreatModel
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """Everything a unit needs: the run on disk, the data, the engine, and which images to keep."""
+    """Everything a unit needs: the run on disk, the data, the engine, and which images to keep.
+
+    Of a transformed model ``plain`` is the one before, whose clean predictions are kept too, and ``temperature`` what
+    its logits were divided by at last.
+    """
 
     run: RunFolder
     dataset: Dataset
@@ -37,6 +41,8 @@ class Work:
     searcher: Searcher
     keep: Keep
     device: torch.device
+    plain: Passes | None = None
+    temperature: float | None = None
 
     def with_slots(self, slots: int) -> "Work":
         """Return the same work with another number of slots, which changes no result."""
@@ -44,7 +50,8 @@ class Work:
         oracles = {name: dataclasses.replace(passes, batch=batch) for name, passes in searcher.oracles.items()}
         verifier = dataclasses.replace(searcher.verifier, batch=batch)
         searcher = dataclasses.replace(searcher, slots=slots, oracles=oracles, verifier=verifier)
-        return dataclasses.replace(self, searcher=searcher)
+        plain = None if self.plain is None else dataclasses.replace(self.plain, batch=batch)
+        return dataclasses.replace(self, searcher=searcher, plain=plain)
 
     def pending(self, mine: Callable[[int], bool]) -> Iterator[tuple[int, dict[str, Path]]]:
         """Yield each chunk that is ``mine`` and lacks a unit, with the shards it has (stage -> path)."""
@@ -74,7 +81,8 @@ class Work:
         chunk = Chunk(images=images, labels=to_device(labels, self.device), logits=logits, ids=ids)
         broken = self.threat.broken(logits, chunk.labels)
         if CLEAN not in done:
-            table = clean_table(ids, labels, logits, broken)
+            plain = None if self.plain is None else self.plain.logits(images)
+            table = clean_table(ids, labels, logits, broken, plain=plain, temperature=self.temperature)
             self.run.shards(CLEAN).write(number, table, on_grid=str(on_grid(images)))
         self.searcher.tick(len(ids))
         standing = set((~broken).nonzero()[:, 0].tolist())
@@ -117,7 +125,8 @@ class Work:
         if not stage.attack.parametric:
             rows = [row for row in entered if self.keep.wants(int(positions[row]), bool(board.broken[row]))]
             name = adversarials.write(self.run, stage.name, number, chunk.ids[rows], board.point[rows])
-        table = stage_table(board, chunk.images, chunk.ids, self.dataset.labels[positions], entered)
+        labels = self.dataset.labels[positions]
+        table = stage_table(board, chunk.images, chunk.ids, labels, entered, temperature=self.temperature)
         marks = {} if board.outside is None else {"outside": str(board.outside)}
         if noted := self._noted(number, stage, board, chunk, positions, fell, searched=len(entered)):
             marks["forensics"] = forensics.write(self.run, stage.name, number, noted)

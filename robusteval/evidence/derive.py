@@ -8,6 +8,7 @@ from robusteval.checks.evidence import checks, exhaustive
 from robusteval.evidence import atomic, forensics, samples, shards, stopping, worst
 from robusteval.evidence.folder import SCHEMA, RunFolder
 from robusteval.metrics.summary import summarise
+from robusteval.metrics.transforms import transforms
 
 
 def table_of(run: RunFolder) -> pa.Table:
@@ -34,6 +35,7 @@ def results(run: RunFolder, table: pa.Table) -> dict[str, Any]:
         eps=facts["threat"]["eps"],
         class_names=names,
     )
+    changed = transforms(table, facts["model"]["classes"])
     merged = worst.is_merge(run)
     survey = None if merged else samples.survey_of(run, exhaustive=exhaustive(run))
     perturbation = None if merged else forensics.section(run)
@@ -51,6 +53,7 @@ def results(run: RunFolder, table: pa.Table) -> dict[str, Any]:
         **stopped,
         **({} if survey is None else {"survey": survey}),
         **({} if perturbation is None else {"perturbation": perturbation}),
+        **({} if changed is None else {"transforms": changed}),
         "cost": {
             "forward_passes": int(table["forward_passes"].to_numpy().sum()),
             "backward_passes": int(table["backward_passes"].to_numpy().sum()),

@@ -1,7 +1,7 @@
 """The user's own files behind a run: what an option names by its path can change under the same key."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,7 @@ _NAMED_BY = (("model", "entry"), ("model", "weights"), ("dataset", "path"))
 def digests(options: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """Return the sha256 of every file that the options name, by its key; what names no file is left out."""
     found = {}
-    for section, name in _NAMED_BY:
-        value = options[section].get(name)
+    for section, name, value in _named(options):
         if not isinstance(value, str):
             continue
         # An entry is FILE.py:function.
@@ -26,6 +25,15 @@ def digests(options: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     if region.missing(confined) is None and (mask := region.digest(confined)) is not None:
         found["threat.region"] = mask
     return found
+
+
+def _named(options: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str, object]]:
+    for section, name in _NAMED_BY:
+        yield section, name, options[section].get(name)
+    for method, values in options.get("transform", {}).items():
+        yield f"transform.{method}", "path", values.get("path")
+        for name, value in values.get("options", {}).items():
+            yield f"transform.{method}.options", name, value if name in ("entry", "weights") else None
 
 
 def changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

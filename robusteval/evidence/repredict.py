@@ -1,5 +1,6 @@
 """Predicting again what a run claims, with the model as given."""
 
+import contextlib
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from robusteval.engine.session import load
 from robusteval.errors import UserError
 from robusteval.evidence import forensics, images
 from robusteval.evidence.folder import RunFolder
+from robusteval.metrics.transforms import UNTRANSFORMED
 
 TIE = 1e-4
 """A margin below this may fall either way on another type of processor: such verdicts are listed, not failed."""
@@ -77,10 +79,12 @@ def repredict(run: RunFolder, device: str) -> Repredicted:
     chance = Chance(seed=config.seed, unit="verify") if draws > 1 else None
     batch = min(4 * QUANTUM, physical(remembered(run) or 4 * QUANTUM))
     passes = Passes(module=module, batch=batch, draws=draws, chance=chance)
-    judge = _Judge(config=config, passes=passes, table=table, device=device, found=found, notes=forensics.notes(run))
+    before = None if classifier.untransformed is None else classifier.untransformed.module.to(device)
+    plain = None if before is None else Passes(module=before, batch=batch)
+    judge = _Judge(config=config, passes=passes, plain=plain, table=table, device=device, found=found, notes=forensics.notes(run))
     size = run.run["plan"]["chunk"]
     attacked = _attacked(run)
-    with frozen(module):
+    with frozen(module), contextlib.nullcontext() if before is None else frozen(before):
         for begin in range(0, len(table), size):  # which a rule may have ended before the images
             rows = list(range(begin, min(begin + size, len(table))))
             judge.chunk(rows, dataset.images(rows), attacked)
@@ -91,6 +95,7 @@ def repredict(run: RunFolder, device: str) -> Repredicted:
 class _Judge:
     config: Config
     passes: Passes
+    plain: Passes | None
     table: pa.Table
     device: str
     found: Repredicted
@@ -102,6 +107,8 @@ class _Judge:
         clean_correct, robust = _column(part, "clean_correct"), _column(part, "robust")
         logits = self._logits(clean)
         self._compare(logits, labels, ~clean_correct, [f"image {i}, clean" for i in ids])
+        if self.plain is not None:
+            self._compare_untransformed(self.plain.logits(clean.to(self.device)).cpu(), part)
         self.found.clean += len(rows)
         chosen = np.flatnonzero(clean_correct & ~robust)
         within = _column(part, "broken_at_eps").astype(np.float64)  # of a list of radii, the one that broke it
@@ -120,6 +127,18 @@ class _Judge:
                 )
         self._compare(self._logits(points), y, np.ones(len(places), dtype=bool), names)
         self.found.faults.extend(forensics.differing(self.notes, ids[places].tolist(), x, points))
+
+    def _compare_untransformed(self, logits: Tensor, part: pa.Table) -> None:
+        """Compare what the model predicts without its transforms; ties by the two largest logits."""
+        top = logits.nan_to_num(-torch.inf).topk(2, 1)
+        now, then = top.indices[:, 0].numpy(), part[UNTRANSFORMED].to_numpy()
+        near = (top.values[:, 0] - top.values[:, 1]).numpy() < TIE
+        for row in np.flatnonzero((now != then) & logits.isfinite().all(1).numpy()):
+            name = f"image {part['id'][row]}, without transforms"
+            if near[row]:
+                self.found.ties.append(name)
+            else:
+                self.found.faults.append(f"{name}: recorded as class {then[row]}, but the model says {now[row]}")
 
     def _points(
         self, part: pa.Table, clean: Tensor, chosen: np.ndarray, attacked: dict[tuple[str, int], Path]

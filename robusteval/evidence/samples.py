@@ -1,6 +1,6 @@
 """samples.parquet: one row an image, in the order of the plan, derived from the shards and from nothing else."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,10 @@ from robusteval.evidence.tables import table
 from robusteval.metrics.curve import radii_of, smallest_that_reach
 from robusteval.metrics.predictions import kept
 from robusteval.metrics.survey import Fooling, consistency, survey, universal, worst
+from robusteval.metrics.transforms import UNTRANSFORMED
 
 _STATISTICS = ("prediction", "confidence", "label_logit", "logsumexp", "sum_p2", "entropy", "top_logits", "top_classes")
+_UNTEMPERED = tuple(f"untempered_{name}" for name in _STATISTICS)
 
 
 def assemble(run: RunFolder) -> pa.Table:
@@ -106,7 +108,8 @@ def _chunk(run: RunFolder, parts: list[pa.Table], column: int | None) -> pa.Tabl
     n = len(clean)
     out = {name: _values(clean, name) for name in clean.column_names}
     label = out["label"]
-    attacked = {name: out[f"clean_{name}"].copy() for name in _STATISTICS}
+    statistics = [*_STATISTICS, *(name for name in _UNTEMPERED if f"clean_{name}" in out)]
+    attacked = {name: out[f"clean_{name}"].copy() for name in statistics}
     kept_loss = _loss(attacked)
     correct = out["clean_correct"]
     standing = correct.copy()
@@ -122,7 +125,7 @@ def _chunk(run: RunFolder, parts: list[pa.Table], column: int | None) -> pa.Tabl
     place = {int(sample): row for row, sample in enumerate(out["id"])}
     for stage, part in zip(run.stages[1:], stages, strict=True):
         rows = np.array([place[int(sample)] for sample in part.column("id").to_numpy()], dtype=np.int64)
-        found = _at_column(part, column, label[rows], run) if column is not None else _kept(part)
+        found = _at_column(part, column, statistics, run) if column is not None else _kept(part, statistics)
         broken = found.pop("broken")
         for name in passes:
             passes[name][rows] += _values(part, name)
@@ -135,7 +138,7 @@ def _chunk(run: RunFolder, parts: list[pa.Table], column: int | None) -> pa.Tabl
         if column is not None:  # one parameter for all, whatever its loss; where its image is outside, the clean one
             takes = found.pop("inside")
         at = rows[takes]
-        for name in _STATISTICS:
+        for name in statistics:
             attacked[name][at] = found[name][takes]
         for name in distance:
             distance[name][at] = found[name][takes]
@@ -163,11 +166,12 @@ def _chunk(run: RunFolder, parts: list[pa.Table], column: int | None) -> pa.Tabl
             "broken_at_eps": pa.array(broken_at, mask=~fell),
             **distance,
             **passes,
-            **{f"clean_{name}": out[f"clean_{name}"] for name in _STATISTICS[2:]},
-            **{f"attacked_{name}": attacked[name] for name in _STATISTICS[2:]},
+            **{f"clean_{name}": out[f"clean_{name}"] for name in statistics[2:]},
+            **{f"attacked_{name}": attacked[name] for name in statistics[2:]},
             "attack_parameter": pa.array(parameter, mask=np.isnan(parameter)),
             "adversarial_distance": pa.array(adversarial, mask=np.isnan(adversarial)),
             "nonfinite": nonfinite,
+            **({UNTRANSFORMED: out[UNTRANSFORMED]} if UNTRANSFORMED in out else {}),
         }
     )
 
@@ -179,22 +183,22 @@ def _nearest(part: pa.Table) -> np.ndarray:
     return part.column("adversarial_distance").to_numpy(zero_copy_only=False).astype(np.float64)
 
 
-def _kept(part: pa.Table) -> dict[str, np.ndarray]:
+def _kept(part: pa.Table, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Return the kept point of every row of a stage's shard."""
     return {
         "broken": _values(part, "broken"),
         "distance_linf": _values(part, "distance_linf"),
         "distance_l2": _values(part, "distance_l2"),
         "parameter": part.column("attack_parameter").to_numpy(zero_copy_only=False).astype(np.float64),
-        **{name: _values(part, f"attacked_{name}") for name in _STATISTICS},
+        **{name: _values(part, f"attacked_{name}") for name in names},
     }
 
 
-def _at_column(part: pa.Table, column: int, label: np.ndarray, run: RunFolder) -> dict[str, np.ndarray]:
+def _at_column(part: pa.Table, column: int, names: Sequence[str], run: RunFolder) -> dict[str, np.ndarray]:
     """Return the answers of one column of a survey as if that parameter had been the attack.
 
     A survey keeps statistics, not all logits: the largest one follows from confidence and logsumexp, the others are
-    NaN.
+    NaN. What was before a temperature is not kept of it either: all NaN.
     """
     statistics = {name: _matrix(part, f"survey_{name}")[:, column].astype(np.float64) for name in _FROM_SURVEY}
     prediction = _matrix(part, "survey_prediction")[:, column]
@@ -212,10 +216,15 @@ def _at_column(part: pa.Table, column: int, label: np.ndarray, run: RunFolder) -
         **statistics,
         "top_logits": top_logits,
         "top_classes": top_classes,
+        **{name: _nothing_like(_values(part, f"attacked_{name}")) for name in names[len(_STATISTICS) :]},
     }
 
 
 _FROM_SURVEY = ("confidence", "label_logit", "logsumexp", "sum_p2", "entropy", "linf", "l2")
+
+
+def _nothing_like(values: np.ndarray) -> np.ndarray:
+    return np.full_like(values, np.nan if np.issubdtype(values.dtype, np.floating) else -1)
 
 
 def _loss(statistics: dict[str, np.ndarray]) -> np.ndarray:

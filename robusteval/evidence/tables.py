@@ -8,7 +8,8 @@ from torch import Tensor
 
 from robusteval.attacks import geometry
 from robusteval.engine.board import SURVEY_STATISTICS, Board
-from robusteval.metrics.predictions import Predictions
+from robusteval.metrics.predictions import Predictions, Prefix
+from robusteval.metrics.transforms import UNTRANSFORMED
 
 
 def table(columns: Mapping[str, np.ndarray | pa.Array]) -> pa.Table:
@@ -24,8 +25,20 @@ def _array(value: "np.ndarray | pa.Array") -> pa.Array:
     return pa.array(value)
 
 
-def clean_table(ids: np.ndarray, labels: np.ndarray, logits: Tensor, broken: Tensor) -> pa.Table:
-    """Return the clean shard of a chunk: label, verdict and statistics of every image."""
+def clean_table(
+    ids: np.ndarray,
+    labels: np.ndarray,
+    logits: Tensor,
+    broken: Tensor,
+    *,
+    plain: Tensor | None = None,
+    temperature: float | None = None,
+) -> pa.Table:
+    """Return the clean shard of a chunk: label, verdict and statistics of every image.
+
+    Of a transformed model with the prediction before its transforms, whose logits are ``plain``, and the statistics
+    before its ``temperature``, where it has one.
+    """
     values = logits.cpu().numpy()
     return table(
         {
@@ -34,14 +47,27 @@ def clean_table(ids: np.ndarray, labels: np.ndarray, logits: Tensor, broken: Ten
             "clean_correct": ~broken.cpu().numpy(),
             "nonfinite": ~np.isfinite(values).all(axis=1),
             **Predictions.from_logits(values, labels).columns("clean"),
+            **_untempered(values, labels, "clean_untempered", temperature),
+            **({} if plain is None else {UNTRANSFORMED: _predicted(plain.cpu().numpy(), labels)}),
         }
     )
 
 
-def stage_table(board: Board, images: Tensor, ids: np.ndarray, labels: np.ndarray, entered: Sequence[int]) -> pa.Table:
-    """Return the shard of a stage on a chunk: one row for each sample that entered it."""
+def stage_table(
+    board: Board,
+    images: Tensor,
+    ids: np.ndarray,
+    labels: np.ndarray,
+    entered: Sequence[int],
+    *,
+    temperature: float | None = None,
+) -> pa.Table:
+    """Return the shard of a stage on a chunk: one row for each sample that entered it.
+
+    Of a model whose logits were divided by a ``temperature`` with the statistics before that.
+    """
     rows = np.asarray(entered, dtype=np.int64)
-    parameter = board.parameter[entered].cpu().numpy()
+    parameter, logits = board.parameter[entered].cpu().numpy(), board.logits[entered].cpu().numpy()
     columns: dict[str, np.ndarray | pa.Array] = {
         "id": ids[rows].astype(np.int64),
         "broken": board.broken[entered].cpu().numpy(),
@@ -51,7 +77,8 @@ def stage_table(board: Board, images: Tensor, ids: np.ndarray, labels: np.ndarra
         "distance_linf": _distance(board.point, images, entered, "linf"),
         "distance_l2": _distance(board.point, images, entered, "l2"),
         "attack_parameter": pa.array(parameter, mask=np.isnan(parameter)),
-        **Predictions.from_logits(board.logits[entered].cpu().numpy(), labels[rows]).columns("attacked"),
+        **Predictions.from_logits(logits, labels[rows]).columns("attacked"),
+        **_untempered(logits, labels[rows], "attacked_untempered", temperature),
     }
     if board.distance is not None:
         distance = board.distance[entered].cpu().numpy()
@@ -63,6 +90,20 @@ def stage_table(board: Board, images: Tensor, ids: np.ndarray, labels: np.ndarra
         for name in SURVEY_STATISTICS:
             columns[f"survey_{name}"] = board.survey.statistics[name][entered].cpu().numpy()
     return table(columns)
+
+
+def _untempered(
+    logits: np.ndarray, labels: np.ndarray, prefix: Prefix, temperature: float | None
+) -> dict[str, np.ndarray]:
+    if temperature is None:
+        return {}
+    return Predictions.from_logits(logits.astype(np.float64) * temperature, labels).columns(prefix)
+
+
+def _predicted(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the predictions of logits [n, classes], and -1 where they are not finite: that is never right."""
+    found = Predictions.from_logits(logits, labels)
+    return np.where(found.usable, found.predictions, -1).astype(np.int32)
 
 
 def _distance(points: Tensor, images: Tensor, rows: Sequence[int], norm: str) -> np.ndarray:

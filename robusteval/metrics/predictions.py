@@ -10,7 +10,7 @@ from typing import Literal, Self
 import numpy as np
 import pyarrow as pa
 
-Prefix = Literal["clean", "attacked"]
+Prefix = Literal["clean", "attacked", "clean_untempered", "attacked_untempered"]
 
 KEEP_ALL = 100
 """Up to this many classes every logit is kept, beyond it the ``KEEP_TOP`` largest."""

@@ -47,7 +47,7 @@ def linf_pgd(
     From a uniformly random start in the ball. Gradients reach the images only, never the weights.
     """
     lo, hi = (images - eps).clamp(min=0), (images + eps).clamp(max=1)
-    points = lo + (hi - lo) * torch.rand(images.shape, generator=random)
+    points = lo + (hi - lo) * torch.rand(images.shape, generator=random).to(images.device)
     for _ in range(steps):
         points.requires_grad_()
         (gradient,) = torch.autograd.grad(F.cross_entropy(network(points), labels), points)
@@ -56,18 +56,24 @@ def linf_pgd(
 
 
 def fit(
-    recipe: Recipe, images: Tensor, labels: Tensor, *, seed: int, after: Callable[[Epoch], None] = lambda _: None
+    recipe: Recipe,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    seed: int,
+    after: Callable[[Epoch], None] = lambda _: None,
+    build: Callable[[], nn.Module] = mnist_cnn.network,
 ) -> nn.Module:
     """Train a fresh network on images [n, 1, 28, 28] in [0, 1] and labels [n], and return it in eval mode.
 
     The result follows from the arguments alone on one type of CPU with one thread. The learning rate falls to zero
-    along half a cosine. ``after`` is called at the end of each epoch.
+    along half a cosine. ``after`` is called at the end of each epoch, ``build`` for the fresh network.
     """
     started = time.monotonic()
     random = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = mnist_cnn.network()
+        network = build()
     optimiser = torch.optim.Adam(network.parameters(), lr=recipe.rate)
     batches = -(-len(images) // recipe.batch)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, recipe.epochs * batches)

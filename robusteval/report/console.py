@@ -86,6 +86,10 @@ def accuracies(results: dict[str, Any]) -> Table:
     _rate(table, "clean accuracy", clean["accuracy"])
     if "top5" in clean:
         _rate(table, "clean accuracy, top 5", clean["top5"])
+    if (changed := results.get("transforms")) is not None:
+        _rate(table, "clean accuracy without the transforms", changed["untransformed"]["accuracy"])
+        cost = changed["cost"]
+        table.add_row("  what they cost, in points", f"{100 * cost['value']:+.1f}", interval(cost), "paired")
     _rate(table, "robust accuracy" + dagger(results), robust["accuracy"], style="bold")
     for point in _chosen(robust.get("curve", ()), largest(results["threat"]["eps"])):
         _rate(table, f"robust accuracy at eps {radius(point['eps'])}", point)
@@ -113,6 +117,10 @@ def quality(results: dict[str, Any]) -> Table:
     for part, rows in (("calibration", CALIBRATION), ("confidence", CONFIDENCE)):
         for key, words in rows:
             table.add_row(words, number(clean[part][key]), number(attacked[part][key]))
+    if (before := results.get("transforms", {}).get("untempered")) is not None:
+        for key, words in CALIBRATION[:1] + CALIBRATION[4:]:
+            row = (number(before[point][key]) for point in ("clean", "attacked"))
+            table.add_row(f"before the temperature: {words.partition(' (')[0]}", *row, style="dim")
     return table
 
 

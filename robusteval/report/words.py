@@ -23,6 +23,11 @@ def percent(value: float | None) -> str:
     return NOTHING if value is None else f"{100 * value:.1f} %"
 
 
+def hundredths(value: float | None) -> str:
+    """Return a fraction in per cent with two decimals, as leaderboards do."""
+    return NOTHING if value is None else f"{100 * value:.2f}"
+
+
 def interval(rate: dict[str, Any]) -> str:
     """Return the 95 % interval of a rate, in per cent."""
     return f"{100 * rate['low']:.1f} – {100 * rate['high']:.1f}"

@@ -109,7 +109,7 @@ def test_download_fetches_the_archive_by_its_digest(tmp_path: Path, monkeypatch:
 def test_another_pickle_is_not_opened(tmp_path: Path, malicious: tuple[bytes, Path]) -> None:
     raw, canary = malicious
     (tmp_path / "test_batch").write_bytes(raw)
-    with pytest.raises(UserError, match=r"test_batch is not the published test file of CIFAR-10 \(MD5"):
+    with pytest.raises(UserError, match=r"test_batch is not the published file of CIFAR-10 \(MD5"):
         Cifar10(root=str(tmp_path)).load(Preprocessing(), 0)
     assert not canary.exists()
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from robusteval.classifier import Preprocessing
 from robusteval.models import bundled
 from robusteval.models.bundled import WEIGHTS, Bundled
+from robusteval.models.padding import PaddingNet
 
 EPS = 0.3
 
@@ -73,3 +74,30 @@ def test_missing_weights_are_told(tmp_path, monkeypatch):
     sentence = str(Bundled(name="mnist_cnn").missing())
     assert str(tmp_path) in sentence
     assert "robusteval train mnist_cnn" in sentence
+
+
+PADDED = [
+    (mode, adversarial) for mode in ("zeros", "reflect", "replicate", "circular") for adversarial in (False, True)
+]
+
+
+@pytest.mark.parametrize(("mode", "adversarial"), PADDED)
+def test_the_padding_networks_are_what_their_cards_say(held_out, mode, adversarial):
+    images, labels = held_out
+    model = PaddingNet(mode=mode, adversarial=adversarial)
+    classifier, content = model.load(), model.path.read_bytes()
+    card = json.loads(model.path.with_suffix(".json").read_text())
+    assert len(content) < 100_000
+    assert card["file_sha256"] == hashlib.sha256(content).hexdigest()
+    assert card["digest"] == classifier.digest
+    word = str(adversarial).lower()
+    assert card["command"] == (
+        f"robusteval train recipe=padding mode={mode} kernel=3 adversarial={word} dataset=mnist_5k seed=0"
+    )
+    with torch.inference_mode():
+        clean = (classifier.module(images).argmax(1) == labels).double().mean().item()
+    assert clean == pytest.approx(card["held_out"]["accuracy"]["clean"], abs=0.0021)
+    assert classifier.name == f"mnist_padding({mode}, trained{', adversarial' * adversarial})"
+    robust = card["held_out"]["accuracy"]["linf_0.2"]
+    assert robust > 0.5 if adversarial else robust < 0.05
+    assert clean > 0.9

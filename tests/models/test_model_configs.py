@@ -25,7 +25,8 @@ def options(file: Path) -> dict:
 
 def test_the_names_that_are_promised_are_there():
     assert {file.stem for file in FILES} == READY | {
-        *("torchvision", "timm", "robustbench", "python", "checkpoint", "mnist_cnn", "mnist_cnn_at")
+        *("torchvision", "timm", "robustbench", "python", "checkpoint", "mnist_cnn", "mnist_cnn_at"),
+        *("mnist_padding", "cifar10_resnet20"),
     }
 
 

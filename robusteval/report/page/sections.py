@@ -178,7 +178,7 @@ def parts(material: Material) -> dict[str, Any] | None:
 
 
 def cost(material: Material) -> dict[str, Any]:
-    found, n = material.results["cost"], material.results["dataset"]["n"]
+    found, n = material.results["cost"], material.results["robust"]["accuracy"]["n"]
     return {"cost": found, "each": (found["forward_passes"] + found["backward_passes"]) / n if n else None}
 
 

@@ -1,0 +1,1 @@
+"""What can be done to a classifier before it is evaluated: padding, temperature, smoothing, and the like."""

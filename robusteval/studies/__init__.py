@@ -1,0 +1,1 @@
+"""What the runs of an experiment say together: a table printed and written beside them."""
