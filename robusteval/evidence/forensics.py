@@ -5,13 +5,14 @@ shards or not. Noted are the adversarials whose image is kept (or could be made 
 right and that this stage was the first to break.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors
 from safetensors.numpy import load, save
+from torch import Tensor
 
 from robusteval.errors import UserError
 from robusteval.evidence import shards, stopping
@@ -126,6 +127,33 @@ def _saliency(files: list[dict[str, np.ndarray]], seed: int) -> dict[str, Any]:
         height, width = files[0][f"saliency_{side}_total"].shape
         sides[side] = {"border": perturbation.border(mass, rings, height, width, seed)}
     return sides
+
+
+Notes = Mapping[int, Mapping[str, np.ndarray]]
+"""What was noted of the perturbation of each image, by its id."""
+
+
+def notes(run: RunFolder) -> Notes:
+    """Return the notes on every image, for a comparison with the images themselves."""
+    found: dict[int, Mapping[str, np.ndarray]] = {}
+    for path in counted(run):
+        noted = read(path)
+        for row, sample in enumerate(noted["id"].tolist()):
+            found[sample] = {name: noted[name][row] for name in perturbation.NAMES if name != "total"}
+    return found
+
+
+def differing(noted: Notes, ids: Sequence[int], clean: Tensor, attacked: Tensor) -> Iterator[str]:
+    """Yield a sentence for every image [n, C, H, W] whose perturbation is not what was noted of it."""
+    for row, sample in enumerate(ids):
+        if (due := noted.get(sample)) is None:
+            continue
+        delta = attacked[row : row + 1].double().numpy() - clean[row : row + 1].double().numpy()
+        came = perturbation.as_arrays(Shapes.of(delta))
+        for name, value in due.items():
+            if not np.allclose(came[name][0], value, rtol=1e-6, atol=1e-9):
+                yield f"image {sample}: the {name} noted of its perturbation is not that of the kept image"
+                break
 
 
 def faults(run: RunFolder) -> Iterator[str]:

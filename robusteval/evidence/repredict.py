@@ -19,7 +19,7 @@ from robusteval.engine.memory import remembered
 from robusteval.engine.passes import QUANTUM, Chance, Passes, frozen, physical
 from robusteval.engine.session import load
 from robusteval.errors import UserError
-from robusteval.evidence import images
+from robusteval.evidence import forensics, images
 from robusteval.evidence.folder import RunFolder
 from robusteval.metrics.transforms import UNTRANSFORMED
 
@@ -81,7 +81,7 @@ def repredict(run: RunFolder, device: str) -> Repredicted:
     passes = Passes(module=module, batch=batch, draws=draws, chance=chance)
     before = None if classifier.untransformed is None else classifier.untransformed.module.to(device)
     plain = None if before is None else Passes(module=before, batch=batch)
-    judge = _Judge(config=config, passes=passes, plain=plain, table=table, device=device, found=found)
+    judge = _Judge(config=config, passes=passes, plain=plain, table=table, device=device, found=found, notes=forensics.notes(run))
     size = run.run["plan"]["chunk"]
     attacked = _attacked(run)
     with frozen(module), contextlib.nullcontext() if before is None else frozen(before):
@@ -99,6 +99,7 @@ class _Judge:
     table: pa.Table
     device: str
     found: Repredicted
+    notes: forensics.Notes
 
     def chunk(self, rows: Sequence[int], clean: Tensor, attacked: dict[tuple[str, int], Path]) -> None:
         part = self.table.slice(rows[0], len(rows))
@@ -125,6 +126,7 @@ class _Judge:
                     f"{name}: outside the threat model (distance {distance:.9g}, or outside [0, 1] or the region)"
                 )
         self._compare(self._logits(points), y, np.ones(len(places), dtype=bool), names)
+        self.found.faults.extend(forensics.differing(self.notes, ids[places].tolist(), x, points))
 
     def _compare_untransformed(self, logits: Tensor, part: pa.Table) -> None:
         """Compare what the model predicts without its transforms; ties by the two largest logits."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from robusteval.report.confidence_study import Side
 
 _COLOURS = (CLEAN, ATTACKED, WORST, "#009E73", "#E69F00", "#56B4E9", INK)
-_LINES = ("-", "--", "-.", ":")
+_LINES: tuple[Literal["-", "--", "-.", ":"], ...] = ("-", "--", "-.", ":")
 _QUANTITIES = {
     "gap": "confidence − accuracy",
     "overconfidence": "E[conf. | wrong]",

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from robusteval.metrics.accuracy import wilson
 from robusteval.metrics.survey import Fooling
 from robusteval.report.canvas import ATTACKED, INK, page, tidy
-from robusteval.report.curves import parameter_of, random_tries
+from robusteval.report.curves import random_tries
+from robusteval.report.parameters import parameter_of
 
 _NAMED = 25  # so many classes have their names beside them
 
