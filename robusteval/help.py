@@ -5,7 +5,7 @@ robusteval: how robust is this image classifier, and how sure are we?
 
 usage: robusteval [GROUP=NAME ...] [KEY=VALUE ...]   evaluate; without arguments the demonstration
        robusteval -m model=a,b attack=pgd,solarize   sweep: every combination, one after the other
-       robusteval -m ... hydra/launcher=slurm      jobs of Slurm; hydra/launcher=local: processes here
+       robusteval -m ... hydra/launcher=slurm       jobs of Slurm; =local: processes here
        robusteval COMMAND ...
 
 examples
