@@ -16,6 +16,7 @@ _LATE = 0.1  # of the passes
 _LATE_SHARE = 0.005  # of all images
 _FOUND = 0.95  # of planted adversarials, which a sound attack finds (Zimmermann et al. 2022)
 _CHANCE = 0.05  # below which it is not chance that fewer were found
+_ENOUGH = 8  # images
 _LEFT = 0.1  # of images that an attack without a bound may leave standing
 # Attacks in steps, whose successes come with the passes they spend.
 _IN_STEPS = ("pgd", "mifgsm", "apgd", "square")
@@ -33,7 +34,7 @@ def checks(run: dict[str, Any], samples: pa.Table, spent: Mapping[str, pa.Table]
     if attack in _IN_STEPS and run["plan"]["point"] == "first_success" and run["draws"] == 1:
         found.append(rising(spent, len(samples)))
     if "unbounded" in probes:
-        found.append(unbounded(probes["unbounded"]))
+        found.append(unbounded(probes["unbounded"], facts["input"]["answers"]))
     if "wider" in probes:
         found.append(wider(probes["wider"], samples))
     if "planted" in facts:
@@ -104,9 +105,12 @@ def rising(spent: Mapping[str, pa.Table], n: int) -> Check:
     )
 
 
-def unbounded(probe: dict[str, Any]) -> Check:
-    """Whether an attack by gradients breaks everything where nothing bounds it."""
+def unbounded(probe: dict[str, Any], answers: int) -> Check:
+    """Whether an attack by gradients breaks everything where nothing bounds it; the model gave so many ``answers``."""
     left, n = len(probe["ids"]) - len(probe["broken"]), len(probe["ids"])
+    if answers == 1 or n < _ENOUGH:
+        why = "the model gives every image the same class" if answers == 1 else f"only {n} images looked at are right"
+        return verdict("unbounded", "skipped", f"{why}, so it cannot be said whether an attack without a bound works")
     if left <= max(_FEW - 1, _LEFT * n):
         return verdict("unbounded", "pass", f"without a bound {n - left} of {n} images are broken by gradients")
     return verdict(

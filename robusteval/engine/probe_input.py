@@ -26,9 +26,9 @@ _GOOD = 0.9  # accuracy from which on no other normalisation can be much better
 
 
 def look(passes: Passes, images: Tensor, labels: Tensor, logits: Tensor) -> dict[str, Any]:
-    """Return {images, low, high, right, labels, normalisations} of images [n, C, H, W] with labels [n].
+    """Return {images, low, high, right, labels, answers, normalisations} of images [n, C, H, W] with labels [n].
 
-    ``logits`` [n, classes] are the answers as given.
+    ``logits`` [n, classes] are the answers as given, ``labels`` and ``answers`` how many classes occur in either.
     ``normalisations`` has, for each other way that was tried, how many images are right only that way (``gained``),
     how many only as given (``lost``), and how many classes those right that way belong to (``classes``).
     """
@@ -48,6 +48,7 @@ def look(passes: Passes, images: Tensor, labels: Tensor, logits: Tensor) -> dict
         "high": float(images.max()),
         "right": int(right.sum()),
         "labels": len(labels.unique()),
+        "answers": len(logits.argmax(1).unique()),
         "normalisations": tried,
     }
 

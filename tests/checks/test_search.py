@@ -53,9 +53,11 @@ def test_successes_in_the_last_tenth_of_the_passes_are_flagged() -> None:
 
 def test_an_attack_without_a_bound_must_leave_nothing() -> None:
     everything = list(range(100, 120))
-    assert search.unbounded(probe(everything))["verdict"] == "pass"
-    assert search.unbounded(probe(everything[:18]))["verdict"] == "pass"
-    assert search.unbounded(probe(everything[:17]))["verdict"] == "fail"
+    assert search.unbounded(probe(everything), 10)["verdict"] == "pass"
+    assert search.unbounded(probe(everything[:18]), 10)["verdict"] == "pass"
+    assert search.unbounded(probe(everything[:17]), 10)["verdict"] == "fail"
+    assert search.unbounded(probe([]), 1)["verdict"] == "skipped", "a constant answer is robust, and no use"
+    assert search.unbounded(probe([], n=7), 10)["verdict"] == "skipped"
 
 
 def test_robust_accuracy_that_rises_with_the_radius_is_flagged() -> None:
