@@ -81,7 +81,15 @@ def repredict(run: RunFolder, device: str) -> Repredicted:
     passes = Passes(module=module, batch=batch, draws=draws, chance=chance)
     before = None if classifier.untransformed is None else classifier.untransformed.module.to(device)
     plain = None if before is None else Passes(module=before, batch=batch)
-    judge = _Judge(config=config, passes=passes, plain=plain, table=table, device=device, found=found, notes=forensics.notes(run))
+    judge = _Judge(
+        config=config,
+        passes=passes,
+        plain=plain,
+        table=table,
+        device=device,
+        found=found,
+        notes=forensics.notes(run),
+    )
     size = run.run["plan"]["chunk"]
     attacked = _attacked(run)
     with frozen(module), contextlib.nullcontext() if before is None else frozen(before):
