@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _COLOURS = (CLEAN, ATTACKED, WORST, "#009E73", "#E69F00", "#56B4E9", INK)
 _LINES: tuple[Literal["-", "--", "-.", ":"], ...] = ("-", "--", "-.", ":")
+Style = tuple[str, Literal["-", "--", "-.", ":"]]
 _QUANTITIES = {
     "gap": "confidence − accuracy",
     "overconfidence": "E[conf. | wrong]",
@@ -33,7 +34,7 @@ def draw_study(path: Path, sides: "Sequence[Side]", study: dict[str, Any]) -> Pa
     """
     conditions = list(dict.fromkeys(side.condition for side in sides))
     models = list(dict.fromkeys(side.model for side in sides))
-    styles = {model: (_COLOURS[k % 7], _LINES[k // 7 % 4]) for k, model in enumerate(models)}
+    styles: dict[str, Style] = {model: (_COLOURS[k % 7], _LINES[k // 7 % 4]) for k, model in enumerate(models)}
     with page(path, height=12.5) as figure:
         figure.set_layout_engine("constrained")
         width = len(conditions)
@@ -67,7 +68,7 @@ def _finish(cells: Sequence[Axes], *, first: bool) -> None:
     risk.set(ylim=(0, 1.02), xlabel="coverage, most confident first", ylabel="share wrong" if first else "")
 
 
-def _reliability(axes: Axes, answers: Predictions, model: str, style: tuple[str, str]) -> None:
+def _reliability(axes: Axes, answers: Predictions, model: str, style: Style) -> None:
     kept = answers.finite()
     bins = reliability(kept.confidences, kept.correct)
     x, y = [row["confidence"] for row in bins], np.array([row["accuracy"] for row in bins])
@@ -78,7 +79,7 @@ def _reliability(axes: Axes, answers: Predictions, model: str, style: tuple[str,
     )  # fmt: skip
 
 
-def _ranking(roc: Axes, risk: Axes, answers: Predictions, style: tuple[str, str]) -> None:
+def _ranking(roc: Axes, risk: Axes, answers: Predictions, style: Style) -> None:
     kept = answers.finite()
     order = np.argsort(-kept.confidences, kind="stable")
     right = kept.correct[order]
@@ -91,7 +92,7 @@ def _ranking(roc: Axes, risk: Axes, answers: Predictions, style: tuple[str, str]
     risk.plot(covered / len(right), np.cumsum(~right) / covered, color=style[0], linestyle=style[1])
 
 
-def _intervals(axes: Axes, rows: Sequence[dict[str, Any]], conditions: Sequence[str], styles: dict[str, Any]) -> None:
+def _intervals(axes: Axes, rows: Sequence[dict[str, Any]], conditions: Sequence[str], styles: dict[str, Style]) -> None:
     tidy(axes)
     step = len(conditions) + 1
     ticks = []
@@ -112,7 +113,7 @@ def _intervals(axes: Axes, rows: Sequence[dict[str, Any]], conditions: Sequence[
     axes.set_ylabel("with 95 % intervals over images")
 
 
-def _detection(axes: Axes, rows: Sequence[dict[str, Any]], styles: dict[str, Any]) -> None:
+def _detection(axes: Axes, rows: Sequence[dict[str, Any]], styles: dict[str, Style]) -> None:
     tidy(axes)
     attacks = list(dict.fromkeys(row["condition"] for row in rows))
     step = len(SCORES) + 1
