@@ -86,7 +86,7 @@ def test_without_waiting_and_the_same_command_again(place: Any) -> None:
     assert (code, out) == (0, ""), err
     assert submitted(err) == 2
     again = place.start(*sweep[:-1])
-    place.until(lambda: len(list(place.runs.glob("*/run.json"))) == 2, "the jobs")
+    place.until(lambda: len(list(place.runs.glob("*/locks/1-of-1"))) == 2, "the jobs")
     _, told, _ = place.run("status")
     assert re.search(r"Slurm job \d+_1", told)
     (place.path / "go").touch()

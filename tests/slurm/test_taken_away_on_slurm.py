@@ -18,7 +18,7 @@ def test_time_is_up_and_the_job_goes_on_by_itself(timed_out: tuple[Any, Any], wh
 
 
 def test_all_preempted_and_no_hand_laid_on(place: Any, whole: dict[str, Any]) -> None:
-    process = place.start(*place.evaluation, *place.shared, "runtime.shards=6", *place.on_slurm, HOLD="4")
+    process = place.start(*place.evaluation, *place.shared, "runtime.shards=6", *place.on_slurm, HOLD="1")
     place.holders(6)
     place.said("srun", "--partition=high", "--ntasks=8", "--nodes=2", "--mem-per-cpu=1", "sleep", "1")
     (place.path / "go").touch()
