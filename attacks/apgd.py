@@ -11,11 +11,12 @@ from torch import Tensor
 from robusteval.attacks import losses
 from robusteval.attacks.base import Attack, Job, Query, State, Steps, chosen, nearest_classes, rows
 from robusteval.attacks.geometry import project, project_l1_in_box, sparse_sign, steepest
-from robusteval.attacks.start import noise_of_length
+from robusteval.attacks.start import dimension, noise_of_length
 
 _MOMENTUM = 0.75  # weight of the new step, the rest being the previous one
 _RISES = 0.75  # share of a window's steps that must raise the loss, or the step is halved
 _SPARSER = 1.5  # L1: how much sparser a step is than the best perturbation, and how fast steps shrink
+_STEEPEST = 1e38  # L1: the largest entry of a gradient, of which only signs and order matter
 _SHORTEST = 0.1  # L1: the shortest step, in units of the longest
 
 
@@ -91,9 +92,10 @@ class APGD(Attack):
         )
         if job.norm == "l1":
             # Before a first look at sparsity, steps of one entry in five; a start from elsewhere shows its own.
-            sparse = len(phases) > 1
-            state.support = _support(state.x, state.x0) if sparse else torch.full_like(job.eps, x[0].numel())
-            state.density = state.support / (x[0].numel() * _SPARSER) if sparse else torch.full_like(job.eps, 0.2)
+            sparse, free = len(phases) > 1, dimension(job)
+            state.support = _support(state.x, state.x0) if sparse else torch.zeros_like(job.eps) + free
+            fifth = torch.full_like(job.eps, 0.2) * (free / x[0].numel())
+            state.density = state.support / (x[0].numel() * _SPARSER) if sparse else fifth
         else:
             state.last_loss = torch.zeros_like(job.eps)
             state.last_highest = state.highest.clone()
@@ -106,16 +108,17 @@ class APGD(Attack):
         answer = yield Query(
             points=s.x, loss=lambda logits: losses.evaluate(self.loss, logits, s.y, s.t), repeat=self.eot
         )
-        loss, slope, first = answer.value, answer.slope, s.taken == 0
+        loss, first = answer.value, s.taken == 0
+        way = answer.slope.clamp(-_STEEPEST, _STEEPEST) if s.norm == "l1" else steepest(answer.slope, s.norm)
         better = loss > s.highest
-        s.best, s.uphill = chosen(better, s.x, s.best), chosen(better, slope, s.uphill)
+        s.best, s.uphill = chosen(better, s.x, s.best), chosen(better, way, s.uphill)
         s.highest = torch.where(better, loss, s.highest)
         s.since = s.since + ~first
         look = s.since == s.window
         back = _adapt_sparsity(s, look) if s.norm == "l1" else self._adapt_step(s, look, loss, first)
         s.since = s.since.masked_fill(look, 0)
-        x, slope = chosen(back, s.best, s.x), chosen(back, s.uphill, slope)
-        s.before, s.x = x, _sparse_step(s, x, slope) if s.norm == "l1" else _step(s, x, slope, first)
+        x, way = chosen(back, s.best, s.x), chosen(back, s.uphill, way)
+        s.before, s.x = x, _sparse_step(s, x, way) if s.norm == "l1" else _step(s, x, way, first)
         s.taken = s.taken + 1
         phases = self.phases(s.norm)
         if len(phases) == 1:
@@ -163,10 +166,10 @@ class APGD(Attack):
         s.taken, s.since = s.taken.masked_fill(ended, 0), s.since.masked_fill(ended, 0)
 
 
-def _step(s: State, x: Tensor, slope: Tensor, first: Tensor) -> Tensor:
+def _step(s: State, x: Tensor, way: Tensor, first: Tensor) -> Tensor:
     """Return where one step with momentum leads from ``x``, projected before and after the momentum."""
     # In place where memory is fresh: on a small network the traffic would cost as much as the passes.
-    ahead = steepest(slope, s.norm).mul_(rows(s.step, x)).add_(x)
+    ahead = (way * rows(s.step, x)).add_(x)
     ahead = project(ahead, s.x0, s.lo, s.hi, s.eps, s.norm, reuse=True)
     weight = rows(torch.where(first, 1.0, _MOMENTUM), x)
     moved = ahead.sub_(x).mul_(weight).add_(x).add_((x - s.before).mul_(1 - weight))

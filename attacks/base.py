@@ -41,7 +41,8 @@ class Answer:
     Of a loss with several values a row: [slots, values] and [slots, values, C, H, W]. Of several passes: the mean of
     losses and gradients, and logits that are the logarithm of the mean softmax.
 
-    Entries of a gradient that are not finite arrive as zeros; the engine reports the sample.
+    Entries of a gradient that are not finite arrive as zeros; the engine reports the sample. So do those outside the
+    region that the threat model confines the attack to.
     """
 
     logits: Tensor
@@ -77,7 +78,9 @@ class Job:
 
     ``logits`` are those of the clean image, ``sample`` its id. ``lo`` and ``hi`` are the box, the region and
     (Linf) the ball together: Linf projection is ``clamp(lo, hi)``. ``eps`` [slots] is the radius in ``norm``, infinite
-    where unbounded. An attack that keeps the nearest adversarial gets neither ball nor radius.
+    where unbounded. An attack that keeps the nearest adversarial gets neither ball nor radius. ``region``
+    [slots, 1, H, W] (bool) says which pixels may change, None that all may; gradients are zero elsewhere, so that only
+    an attack that takes its points from something else than gradients, lo and hi need look at it.
     """
 
     x: Tensor
@@ -91,6 +94,7 @@ class Job:
     restart: Tensor
     target: Tensor
     draw: Draw
+    region: Tensor | None = None
 
 
 class State(SimpleNamespace):
@@ -105,13 +109,13 @@ class State(SimpleNamespace):
                     value = value.clone()
                     setattr(self, name, value)
                 seen.add(value.data_ptr())
-                value[slots] = getattr(other, name)
+                value.index_copy_(0, slots, getattr(other, name))
 
     def keep(self, slots: Tensor) -> None:
-        """Keep only the rows ``slots`` (indices or mask)."""
+        """Keep only the rows ``slots`` (indices)."""
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
-                setattr(self, name, value[slots])
+                setattr(self, name, value.index_select(0, slots))
 
 
 Steps = Generator[Query, Answer, Tensor]
@@ -132,6 +136,7 @@ class Attack:
     ``gradients`` whether it asks for gradients of the loss.
     ``own_set``   whether it defines its own set of images, so that no norm bounds it by default.
     ``parametric`` whether one number makes the adversarial (see ``apply``), which is then kept instead of the image.
+    ``of_8_bit``   whether an exhaustive survey is one of 8-bit pictures only.
     ``revision``  raised whenever results change; part of a run's key.
     """
 
@@ -144,6 +149,7 @@ class Attack:
     own_set: ClassVar[bool] = False
     gradients: ClassVar[bool] = False
     parametric: ClassVar[bool] = False
+    of_8_bit: ClassVar[bool] = False
 
     def min_classes(self) -> int:
         """Return how many classes the classifier must have."""
@@ -160,6 +166,10 @@ class Attack:
     def published(self) -> bool:
         """Return whether its budget is the one that its published numbers are made with; of most there is none."""
         return True
+
+    def unfit(self, shape: tuple[int, int, int]) -> str | None:
+        """Return in a sentence why it cannot attack images of this shape (C, H, W); None where it can."""
+        return None
 
     def max_classes(self) -> int | None:
         """Return how many classes the classifier may have; None for any number."""
@@ -214,8 +224,20 @@ class Attack:
         return False
 
     def exhaustive(self) -> bool:
-        """Return whether the survey covers every image that the attack can make of an 8-bit picture."""
+        """Return whether the survey covers every image that the attack can make (of an 8-bit picture: ``of_8_bit``)."""
         return False
+
+    def chances(self) -> Tensor | None:
+        """Return how likely a random search draws each column [columns] of an exhaustive survey; None of others."""
+        return None
+
+    def identity(self) -> int | None:
+        """Return which column of its survey is the image itself; None where none is."""
+        return None
+
+    def margin(self) -> int:
+        """Return how many pixels around the classifier's crop it needs to see."""
+        return 0
 
     def apply(self, x: Tensor, parameter: Tensor) -> Tensor:
         """Return the images [n, ...] that a one-parameter attack makes of ``x`` with ``parameter`` [n]."""
@@ -262,17 +284,12 @@ class WholeBatch(Attack):
 def chosen(mask: Tensor, here: Tensor, there: Tensor) -> Tensor:
     """Return the rows of ``here`` where ``mask`` [slots] holds, else those of ``there``; may be one of the two itself.
 
-    Of most masks few or all rows are set, and to look costs less than to write all.
+    Both hold finite numbers of float32, no two of them 3e38 apart.
     """
-    if may_ask():
-        count = int(mask.sum())
-        if count in (0, len(mask)):
-            return here if count else there
-        if 4 * count < len(mask):
-            at, changed = mask.nonzero()[:, 0], there.clone()
-            changed[at] = here[at]
-            return changed
-    return torch.where(rows(mask, here), here, there)
+    if may_ask() and (count := int(mask.sum())) in (0, len(mask)):
+        return here if count else there
+    # Exact, since the weights are 0 and 1. Three times as fast as torch's where, whose mask is read number by number.
+    return there.lerp(here, rows(mask, here).to(here.dtype))
 
 
 def rows(values: Tensor, like: Tensor) -> Tensor:

@@ -61,6 +61,7 @@ class FAB(Attack):
             y=job.y.clone(),
             t=nearest_classes(job.logits, job.y, job.target),
             taken=torch.zeros_like(job.y),
+            region=None if job.region is None else job.region.clone(),
         )
 
     def _beyond(self, x: Tensor, slope: Tensor, gap: Tensor, norm: str) -> tuple[Tensor, Tensor]:
@@ -84,6 +85,8 @@ class FAB(Attack):
         there, far = self._beyond(s.x0, slope, lead + total((s.x0 - s.x).mul_(slope)), s.norm)
         weight = rows((near / (near + far)).clamp(max=self.alpha_max), s.x)
         s.x = here.mul_(1 - weight).add_(there.mul_(weight)).clamp_(0, 1)
+        if s.region is not None:  # where the slope is zero the mixture is the image but for a rounding
+            s.x = torch.where(s.region, s.x, s.x0)
         answer = yield Query(points=s.x)
         missed = answer.logits.argmax(1) != s.y
         s.x = chosen(missed, s.x0 + self.beta * (s.x - s.x0), s.x)

@@ -7,7 +7,7 @@ from robusteval.attacks.asking import may_ask
 from robusteval.attacks.geometry import total
 
 _SWEEPS = 50  # of a Newton's method that needs about ten
-_CACHED = 65536  # numbers of each tensor that are worked on at a time
+_CACHED = 131072  # numbers of each tensor that are worked on at a time
 
 
 def onto_hyperplane(x: Tensor, w: Tensor, gap: Tensor, lo: Tensor, hi: Tensor, norm: str) -> Tensor:
@@ -47,11 +47,13 @@ def _level(gain: Tensor, room: Tensor, due: Tensor, norm: str) -> Tensor:
     free = torch.empty_like(gain)
     for _ in range(_SWEEPS):
         reach = r[:, None].expand_as(gain) if linf else torch.mul(gain, r[:, None], out=size)
-        slope = total(torch.mul(growth, torch.gt(room, reach, out=free), out=worth))
+        # 1 where there is room, else 0; half the time of a comparison, which torch makes number by number.
+        torch.sub(room, reach, out=free).sign_().clamp_(min=0)
+        slope = total(torch.mul(growth, free, out=worth))
         torch.minimum(room, reach, out=size)
-        step = (due - total(torch.mul(gain, size, out=worth))) / slope
+        step = ((due - total(torch.mul(gain, size, out=worth))) / slope).nan_to_num_(0, 0, 0)
         # A row whose step is rounding alone stays where it is, so that its neighbours' need for sweeps is no matter.
-        step = torch.where((step > 1e-7 * r) & step.isfinite(), step, 0)
+        step.mul_(step > 1e-7 * r)
         if may_ask() and not step.any():
             break
         r = r + step

@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
+import annotated_types
 import torch
-from annotated_types import Ge, Interval
 from torch import Tensor
 
-from robusteval.attacks.base import Attack, Job, Query, State, Steps, rows
+from robusteval.attacks.base import rows
+from robusteval.attacks.domains import Finite, Interval
+from robusteval.attacks.one_parameter import OneParameter
 
 
 def solarize(x: Tensor, threshold: Tensor, direction: str = "above") -> Tensor:
@@ -21,7 +23,7 @@ def solarize(x: Tensor, threshold: Tensor, direction: str = "above") -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Solarize(Attack):
+class Solarize(OneParameter):
     """Solarization as an attack with one number, without gradients (Gavrikov & Keuper 2023,
     https://arxiv.org/abs/2308.12661).
 
@@ -32,51 +34,32 @@ class Solarize(Attack):
     image. The published top-5 variant is ``threat.goal=top5``.
     """
 
-    mode: Literal["random", "universal", "fixed", "exhaustive"] = "random"
-    iterations: Annotated[int, Ge(1)] = 10
-    threshold: Annotated[float, Interval(ge=0, le=2)] | None = None
+    threshold: Annotated[float, annotated_types.Interval(ge=0, le=2)] | None = None
     direction: Literal["above", "below"] = "above"
 
     method: ClassVar[str] = "solarize"
-    norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2", "l1", "unbounded"})
-    own_set: ClassVar[bool] = True
-    parametric: ClassVar[bool] = True
+    named: ClassVar[str] = "threshold"
+    due: ClassVar[str] = "a threshold in [0, 2]"
+    of_8_bit: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        if (self.mode == "fixed") != (self.threshold is not None):
-            raise ValueError(
-                f"mode={self.mode} with threshold={self.threshold}: mode=fixed needs a threshold in [0, 2], and no "
-                "other mode takes one"
-            )
-
-    def columns(self) -> Tensor | None:
-        if self.mode == "universal":
-            return torch.arange(101, dtype=torch.float64) / 100
+    def domain(self) -> Finite | Interval:
         if self.mode == "exhaustive":
-            return (torch.arange(257, dtype=torch.float64) - 0.5) / 255
-        return None
+            return Finite(tuple(((torch.arange(257, dtype=torch.float64) - 0.5) / 255).tolist()))
+        return Interval(0.0, 1.0)
 
-    def universal(self) -> bool:
-        return self.mode == "universal"
+    def grid(self) -> Tensor:
+        return self.domain().grid() if self.mode == "exhaustive" else torch.arange(101, dtype=torch.float64) / 100
 
-    def exhaustive(self) -> bool:
-        return self.mode == "exhaustive"
+    def drawn(self, uniform: Tensor) -> Tensor:
+        return uniform
+
+    def chances(self) -> Tensor | None:
+        """A threshold in ((k-1)/255, k/255] inverts the grey values k and above: the ends of the grid are never met."""
+        if (chances := super().chances()) is None:
+            return None
+        chances[1:-1] = 1 / 255
+        chances[0] = chances[-1] = 0
+        return chances
 
     def apply(self, x: Tensor, parameter: Tensor) -> Tensor:
         return solarize(x, parameter, self.direction)
-
-    def start(self, job: Job) -> State:
-        columns = self.columns()
-        if columns is not None:
-            table = columns.to(job.x).expand(len(job.x), -1)
-        elif self.threshold is not None:
-            table = torch.full_like(job.eps, self.threshold)[:, None]
-        else:
-            table = job.draw((self.iterations,))
-        return State(x=job.x.clone(), table=table.clone(), asked=torch.zeros_like(job.y))
-
-    def iterate(self, state: State) -> Steps:
-        threshold = state.table.gather(1, state.asked[:, None])[:, 0]
-        yield Query(points=self.apply(state.x, threshold), parameter=threshold, column=state.asked)
-        state.asked = state.asked + 1
-        return state.asked >= state.table.shape[1]

@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from robusteval.attacks import losses
+from robusteval.attacks.asking import may_ask
 from robusteval.attacks.base import Attack, Job, Query, State, Steps, chosen, rows
 from robusteval.attacks.geometry import length, project, project_l1_in_box
 
@@ -26,7 +27,8 @@ class Square(Attack):
 
     ``p_init`` is the share of the image that the first windows cover; their side shrinks by a fixed schedule, which
     ``resc_schedule`` stretches from 10 000 to the given queries. The loss is the margin, as in AutoAttack.
-    Costs one forward pass for the start and one for each of ``queries`` windows.
+    In a region windows are drawn among those that meet it, and change what of it they hold. Costs one forward pass for
+    the start and one for each of ``queries`` windows.
     """
 
     queries: Annotated[int, Ge(1)] = 5000
@@ -44,6 +46,9 @@ class Square(Attack):
         drawn = job.draw((self.queries, corners + channels + (not linf)), step=_WINDOWS)
         side = _schedule(self, height, width, job.norm, job.x.device).side
         room = torch.stack([height - side + 1, width - side + 1], 1).repeat(1, corners // 2)
+        corner, up = (drawn[..., :corners] * room).floor(), drawn[..., corners:] < 0.5
+        if job.region is not None:
+            corner = torch.cat([_meeting(job.region[0, 0], side, pair) for pair in drawn[..., :corners].split(2, 2)], 2)
         return State(
             x0=job.x.clone(),
             x=_stripes(job) if linf else _tiles(job),
@@ -53,10 +58,10 @@ class Square(Attack):
             lo=job.lo.clone(),
             hi=job.hi.clone(),
             eps=job.eps.clone(),
-            corner=(drawn[..., :corners] * room).floor().short(),
-            up=drawn[..., corners:] < 0.5,
+            drawn=torch.cat([corner, up], 2).short(),
             taken=torch.zeros_like(job.y),
             norm=job.norm,
+            region=None if job.region is None else job.region.float(),
         )
 
     def iterate(self, state: State) -> Steps:
@@ -73,10 +78,13 @@ class Square(Attack):
 
 
 class _Schedule(NamedTuple):
-    """The ``side`` [queries] of the windows at each step, and but for Linf the ``patterns`` [sizes, 2, largest side,
-    largest side] by ``size`` [queries], each with its transpose."""
+    """The ``side`` [queries] of the windows at each step, the ``largest`` one, and but for Linf the ``patterns``.
+
+    [sizes, 2, largest side, largest side], by ``size`` [queries], each with its transpose.
+    """
 
     side: Tensor
+    largest: int
     size: Tensor
     patterns: Tensor
 
@@ -89,7 +97,7 @@ def _schedule(attack: Square, height: int, width: int, norm: str, device: torch.
     patterns = torch.zeros(len(distinct), 2, largest, largest)
     for number, length_of in enumerate(distinct.tolist() if norm != "linf" else ()):
         patterns[number, :, :length_of, :length_of] = pattern(length_of, norm)
-    return _Schedule(side.to(device), size.to(device), patterns.to(device))
+    return _Schedule(side.to(device), largest, size.to(device), patterns.to(device))
 
 
 def sides(attack: Square, height: int, width: int, norm: str) -> list[int]:
@@ -105,9 +113,11 @@ def sides(attack: Square, height: int, width: int, norm: str) -> list[int]:
 
 
 def _drawn(state: State, schedule: _Schedule, step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what was drawn for ``step`` [slots]: the window's side, its corner(s), and what is to point up."""
-    slot = torch.arange(len(step), device=step.device)
-    return schedule.side[step], state.corner[slot, step].long(), state.up[slot, step]
+    """Return what was drawn for ``step`` [slots]: the window's side, its corner(s), and what points up (1 or 0)."""
+    at = step[:, None, None].expand(-1, 1, state.drawn.shape[2])
+    corners = 2 if state.norm == "linf" else 4
+    drawn = state.drawn.gather(1, at)[:, 0].long()
+    return schedule.side.index_select(0, step), drawn[:, :corners], drawn[:, corners:]
 
 
 def _window(corner: Tensor, side: Tensor, height: int, width: int) -> Tensor:
@@ -121,6 +131,23 @@ def _window(corner: Tensor, side: Tensor, height: int, width: int) -> Tensor:
     return (inside[0][:, :, None] * inside[1][:, None, :])[:, None]
 
 
+def _meeting(region: Tensor, side: Tensor, drawn: Tensor) -> Tensor:
+    """Return corners [slots, queries, 2] of windows of each query's ``side`` that meet the region [H, W].
+
+    Uniform among all such windows, by the first of two numbers ``drawn`` [slots, queries, 2]; a window that does not
+    meet the region would be a query spent on the point before.
+    """
+    before = torch.nn.functional.pad(region.double().cumsum(0).cumsum(1), (1, 0, 1, 0))
+    corner = torch.empty_like(drawn, dtype=torch.short)
+    for length_of in sorted(set(side.tolist())):
+        inside = before[length_of:, length_of:] - before[:-length_of, length_of:]
+        inside = inside - before[length_of:, :-length_of] + before[:-length_of, :-length_of]
+        meets = (inside > 0.5).nonzero()
+        at = side == length_of
+        corner[:, at] = meets[(drawn[:, at, 0].double() * len(meets)).long()].short()
+    return corner
+
+
 def _stripes(job: Job) -> Tensor:
     """Return the start of the Linf search: vertical stripes, each column and channel at one end of the ball."""
     _, channels, _, width = job.x.shape
@@ -129,10 +156,25 @@ def _stripes(job: Job) -> Tensor:
 
 
 def _linf_window(state: State, schedule: "_Schedule", step: Tensor) -> Tensor:
-    """Return the best point with one window at an end of the ball: 2 eps up or down, then projected, ends there."""
+    """Return the best point with one window at an end of the ball: 2 eps up or down, then projected, ends there.
+
+    Only a part of each image is worked on that holds its window: the whole would cost a small network's pass again.
+    """
+    channels, height, width = state.best.shape[1:]
     side, corner, up = _drawn(state, schedule, step)
-    beyond = _window(corner, side, *state.x.shape[2:]) * torch.where(up, 2.0, -2.0)[:, :, None, None]
-    return beyond.add_(state.best).clamp_(state.lo, state.hi)  # no two images are 2 apart, so the clamp finds the ends
+    largest = int(side.max()) if may_ask() else schedule.largest
+    near = torch.arange(largest, device=side.device)
+    start = corner.minimum(corner.new_tensor([height - largest, width - largest]))
+    part = start[:, :, None] + near  # the rows and the columns of each image's part, [slots, 2, largest]
+    away = part - corner[:, :, None]
+    inside = ((away >= 0) & (away < side[:, None, None])).float()
+    plane = torch.arange(channels, device=side.device)[:, None, None] * (height * width)
+    at = (part[:, 0, :, None] * width + part[:, 1, None, :])[:, None] + plane
+    beyond = (inside[:, 0, :, None] * inside[:, 1, None, :])[:, None] * (4.0 * up - 2)[:, :, None, None]
+    at, beyond = at.flatten(1), beyond.flatten(1)
+    best, lo, hi = (images.flatten(1).gather(1, at) for images in (state.best, state.lo, state.hi))
+    moved = beyond.add_(best).clamp_(lo, hi)  # no two images are 2 apart, so the clamp finds the ends
+    return state.best.flatten(1).scatter(1, at, moved).view_as(state.best)
 
 
 def _tiles(job: Job) -> Tensor:
@@ -147,6 +189,8 @@ def _tiles(job: Job) -> Tensor:
     d = torch.zeros_like(job.x)
     top, left = (height - down * side) // 2, (width - across * side) // 2
     d[:, :, top : top + down * side, left : left + across * side] = grid
+    if job.region is not None:
+        d = torch.where(job.region, d, 0.0)
     return _into_ball(d, job.x, job.lo, job.hi, job.eps, job.norm)
 
 
@@ -156,8 +200,10 @@ def _two_windows(state: State, schedule: "_Schedule", step: Tensor) -> Tensor:
     side, corner, up = _drawn(state, schedule, step)
     d = state.best - state.x0
     gains, gives = _window(corner[:, :2], side, height, width), _window(corner[:, 2:], side, height, width)
+    if state.region is not None:  # of a window only what may change counts
+        gains, gives = gains * state.region, gives * state.region
     old = d * gains
-    sign = (1 - 2 * up[:, :-1].float())[..., None, None]
+    sign = (1 - 2.0 * up[:, :-1])[..., None, None]
     pattern = _placed(schedule.patterns, schedule.size[step], up[:, -1], corner[:, :2], height, width) * gains
     new = pattern * sign + old / (_per_channel(old, state.norm) + 1e-12)
     used, given = length(d, state.norm), _per_channel(d * torch.maximum(gains, gives), state.norm)

@@ -82,11 +82,13 @@ class Saved(Attack):
     norms: ClassVar[frozenset[str]] = Transfer.norms
 
     def start(self, job: Job) -> State:
-        kept = _index(self.run)
+        kept = _index(self.run, tuple(_names(self.run)))
         x = job.x.clone()
         for row, sample in enumerate(job.sample.tolist()):
             if (place := kept.get(sample)) is not None:
                 x[row] = _image(*place).to(x)
+        if job.region is not None:  # first, or what lies outside would use up the ball
+            x = torch.where(job.region, x, job.x)
         return State(x=project(x, job.x, job.lo, job.hi, job.eps, job.norm))
 
     def iterate(self, state: State) -> Steps:
@@ -94,7 +96,6 @@ class Saved(Attack):
         return torch.ones(len(state.x), dtype=torch.bool, device=state.x.device)
 
 
-@functools.cache
 def facts_of(run: str) -> dict[str, Any]:
     """Return what run.json of a run's folder says."""
     return json.loads((Path(run).expanduser() / "run.json").read_text())
@@ -131,10 +132,13 @@ def _names(run: str) -> list[str]:
 
 
 @functools.cache
-def _index(run: str) -> dict[int, tuple[Path, int]]:
-    """Return in which file and row the adversarial of each id lies: of several stages that of the last."""
+def _index(run: str, names: tuple[str, ...]) -> dict[int, tuple[Path, int]]:
+    """Return in which file and row the adversarial of each id lies: of several stages that of the last.
+
+    The ``names`` of its files say whether a run is still the one that was read before.
+    """
     found: dict[int, tuple[Path, int]] = {}
-    for path in _files(run):
+    for path in (Path(run).expanduser() / "adversarials" / name for name in names):
         with safetensors.safe_open(path, framework="pt") as file:
             found |= {int(sample): (path, row) for row, sample in enumerate(file.get_tensor("id").tolist())}
     return found

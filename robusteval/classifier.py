@@ -19,12 +19,14 @@ class Preprocessing:
     """How a picture file becomes an input: resize the shorter side (px), then crop the centre (height, width).
 
     ``resize`` of two numbers is the (height, width) that the picture is distorted to. ``None`` leaves that step out; a
-    dataset of ready-made arrays ignores all of it.
+    dataset of ready-made arrays ignores all of it. ``around`` is how many pixels on each side of the crop are kept as
+    well, for whoever moves it.
     """
 
     resize: int | tuple[int, int] | None = None
     crop: tuple[int, int] | None = None
     interpolation: Interpolation = "bilinear"
+    around: int = field(default=0, repr=False)  # no part of how the model was trained, which the digest is of
 
 
 class Normalised(nn.Module):

@@ -91,7 +91,8 @@ class Config:
             "version": KEY_VERSION,
             "model": _plain(self.model),
             "dataset": _data(_plain(self.dataset)),
-            "threat": _plain(self.threat),
+            # What is left out stands for what was there before it could be named, so that keys stay what they were.
+            "threat": {key: value for key, value in _plain(self.threat).items() if (key, value) != ("region", None)},
             "attack": {"method": self.attack.method, "revision": self.attack.revision, **_plain(self.attack)},
             "seed": self.seed,
             "chunk": self.chunk,
@@ -206,6 +207,11 @@ def build(composed: Mapping[str, Any]) -> Config:
             f"threat.eps={list(config.threat.radii)}: attack={config.attack.method} has one number to choose, not a "
             f"way into the ball, so it makes no curve over the "
             f"radius; name one, as in threat.eps={config.threat.radius:g}"
+        )
+    if config.threat.region is not None and config.attack.parametric:
+        raise UserError(
+            f"threat.region={config.threat.region}: attack={config.attack.method} makes a new image of the whole one "
+            "by a single number, so it stays in no region; leave threat.region away, or use another attack"
         )
     if config.stop.asked:
         _stops(config)

@@ -5,7 +5,7 @@ robusteval: how robust is this image classifier, and how sure are we?
 
 usage: robusteval [GROUP=NAME ...] [KEY=VALUE ...]   evaluate; without arguments the demonstration
        robusteval -m model=a,b attack=pgd,solarize   sweep: every combination, one after the other
-       robusteval -m ... hydra/launcher=slurm        its evaluations as jobs of Slurm; =local: as processes here
+       robusteval -m ... hydra/launcher=slurm       jobs of Slurm; =local: processes here
        robusteval COMMAND ...
 
 examples
@@ -36,10 +36,11 @@ keys (all of them: robusteval --cfg job)
   'threat.eps=[0.1,0.2,0.3]'                            robust accuracy over the radius
   attack.steps=100 and the other options of the attack
   engine.slots=64, engine.stop=never, engine.mode=fast, seed=1
+  checks=standard|strict|off, stop.width=0.05, stop.below=0.4, stop.above=0.4
   evidence=auto|all|none, logger=wandb|none, runtime.device=auto, runs.dir=runs, runs.fresh=true
   runtime.workers=2                                     processes on this machine
   runtime.shards=8, runtime.shard=3/8                   tasks for one evaluation; one of them
-  hydra.launcher.partition=, .gpus_per_node=1, ...      of each job (all: --cfg hydra -p hydra.launcher)
+  hydra.launcher.partition=, .gpus_per_node=1, ...  of a job (all: --cfg hydra -p hydra.launcher)
 
 A run that exists is resumed, a complete one is shown.
 The last line on standard output is the run's folder.

@@ -12,7 +12,13 @@ from robusteval.groups import CONF, groups
 from robusteval.published import robustbench
 from robusteval.report.console import terminal
 
-_KINDS = {"models": "model", "datasets": "dataset", "attacks": "attack", "transforms": "transform", "experiments": "experiment"}
+_KINDS = {
+    "models": "model",
+    "datasets": "dataset",
+    "attacks": "attack",
+    "transforms": "transform",
+    "experiments": "experiment",
+}
 
 
 def main(argv: Sequence[str]) -> int:

@@ -53,8 +53,8 @@ class Runtime:
                 raise ValueError(f"shard={self.shard} is no share{whole}; write NUMBER/SHARDS, such as 3/8")
         if self.workers > _MOST_WORKERS:
             raise ValueError(f"workers={self.workers} is too many; use one for each processor, at most {_MOST_WORKERS}")
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
-            raise ValueError(f"device={self.device} is none of auto, cpu, cuda, cuda:N")
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", self.device):
+            raise ValueError(f"device={self.device} is none of auto, cpu, cuda, cuda:N, mps")
 
     @property
     def share(self) -> tuple[int, int]:

@@ -5,6 +5,7 @@ and sample id, and its counter starts at a place given by the rest. So a draw do
 the device, or on what ran before. Numbers are drawn on the host, so that every device sees the same ones.
 """
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from typing import Literal
@@ -15,6 +16,7 @@ Kind = Literal["uniform", "normal"]
 _MASK = (1 << 64) - 1
 
 
+@functools.lru_cache(maxsize=256)
 def stream(name: str) -> int:
     """Return the 64-bit stream number of an attack's name, the same in every process and version of Python."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")

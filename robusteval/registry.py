@@ -13,19 +13,30 @@ ATTACKS = MappingProxyType(
         "none": "robusteval.attacks.none:NoAttack",
         "apgd": "robusteval.attacks.apgd:APGD",
         "autoattack": "robusteval.attacks.autoattack:AutoAttack",
+        "brightness": "robusteval.attacks.brightness:Brightness",
+        "contrast": "robusteval.attacks.contrast:Contrast",
         "fab": "robusteval.attacks.fab:FAB",
         "cw": "robusteval.attacks.cw:CW",
         "noise": "robusteval.attacks.noise:Noise",
         "fgsm": "robusteval.attacks.fgsm:FGSM",
         "fmn": "robusteval.attacks.fmn:FMN",
+        "gamma": "robusteval.attacks.gamma:Gamma",
+        "high_pass": "robusteval.attacks.high_pass:HighPass",
+        "hue": "robusteval.attacks.hue:Hue",
+        "invert": "robusteval.attacks.invert:Invert",
+        "jpeg": "robusteval.attacks.jpeg:Jpeg",
+        "low_pass": "robusteval.attacks.low_pass:LowPass",
         "pgd": "robusteval.attacks.pgd:PGD",
+        "posterize": "robusteval.attacks.posterize:Posterize",
         "mifgsm": "robusteval.attacks.mifgsm:MIFGSM",
         "reference/autoattack": "robusteval.attacks.reference.autoattack:ReferenceAutoAttack",
         "reference/foolbox": "robusteval.attacks.reference.foolbox:Foolbox",
         "reference/torchattacks": "robusteval.attacks.reference.torchattacks:Torchattacks",
+        "rotate": "robusteval.attacks.rotate:Rotate",
         "solarize": "robusteval.attacks.solarize:Solarize",
         "square": "robusteval.attacks.square:Square",
         "transfer": "robusteval.attacks.transfer:Transfer",
+        "translate": "robusteval.attacks.translate:Translate",
     }
 )
 
@@ -70,7 +81,12 @@ TRANSFORMS = MappingProxyType(
     }
 )
 
-STUDIES = MappingProxyType({"padding": "robusteval.studies.padding:report"})
+STUDIES = MappingProxyType(
+    {
+        "confidence": "robusteval.studies.confidence:report",
+        "padding": "robusteval.studies.padding:report",
+    }
+)
 
 LOGGERS = MappingProxyType(
     {

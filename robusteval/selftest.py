@@ -6,21 +6,27 @@ brute force decides.
 """
 
 import argparse
+import hashlib
 import math
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
+import safetensors.torch
 import torch
 from scipy.stats import binomtest
 
 from robusteval import registry
 from robusteval.attacks.base import Attack
+from robusteval.attacks.fgsm import FGSM
 from robusteval.attacks.noise import Noise
 from robusteval.attacks.solarize import Solarize
 from robusteval.attacks.square import Square
+from robusteval.attacks.transfer import Transfer
 from robusteval.closed_form import HalfSpace, cap, linear_problem, small_convnet
 from robusteval.engine.direct import search
 from robusteval.threat import Norm, ThreatModel
@@ -184,6 +190,27 @@ def _square() -> Iterator[Proof]:
         )
 
 
+def _transfer() -> Iterator[Proof]:
+    """Of saved points on either side of a linear model's boundary those on the far one break it, image by image."""
+    problem = linear_problem("linf", (1, 4, 4), classes=10, n=8, radius=0.1)
+    far = search(FGSM(loss="margin"), problem.module, problem.images, problem.labels,
+        ThreatModel(norm="linf", eps=1.01 * problem.radius)).point  # fmt: skip
+    ids = torch.tensor([7, 0, 5, 2])  # in another order than the images, and not of all
+    points = torch.where((ids % 2 == 0)[:, None, None, None], problem.images[ids], far[ids])
+    with tempfile.TemporaryDirectory() as folder:
+        data = safetensors.torch.save({"id": ids, "image": points.contiguous()})
+        path = Path(folder, "adversarials", "01-x", f"00000-{hashlib.sha256(data).hexdigest()[:12]}.safetensors")
+        path.parent.mkdir(parents=True)
+        path.write_bytes(data)
+        attack = Transfer(runs=(folder,))
+        threat = ThreatModel(norm="linf", eps=1.01 * problem.radius)
+        board = search(attack, problem.module, problem.images, problem.labels, threat)
+    came = board.broken.nonzero()[:, 0].tolist()
+    yield Proof(
+        attack="transfer", norm="linf", due="linear: images 5 and 7 broken", came=f"{came} broken", holds=came == [5, 7]
+    )
+
+
 def _solarize() -> Iterator[Proof]:
     module = small_convnet()
     numbers = np.random.default_rng(0)
@@ -248,6 +275,35 @@ def _reference(name: str) -> Iterator[Proof]:
     yield Proof(attack=name, norm="linf", due=due, came=f"{broken[0]}, {broken[1]}", holds=broken == [0, 8])
 
 
+_FAMILY = (
+    *("brightness", "contrast", "gamma", "high_pass", "hue", "invert"),
+    *("jpeg", "low_pass", "posterize", "rotate", "translate"),
+)
+
+
+def _one_parameter(name: str) -> Iterator[Proof]:
+    """Every number on every image alone, against the search, whose slots hold several of both."""
+    attack: Attack = registry.lookup(registry.ATTACKS, "attack.method", name)(mode="exhaustive")
+    module = small_convnet(channels=3, seed=4)
+    blocks = np.random.default_rng(3).integers(0, 256, (4, 3, 3, 2)).repeat(3, 2).repeat(4, 3)
+    images = torch.from_numpy(blocks).float() / 255
+    columns = attack.columns()
+    numbers = torch.zeros(0) if columns is None else columns.float()
+    with torch.no_grad():
+        labels = module(images).argmax(1)
+        made = [attack.apply(image[None], number[None]) for image in images for number in numbers]
+        wrong = (module(torch.cat(made)).argmax(1) != labels.repeat_interleave(len(numbers))).view(len(images), -1)
+    board = search(attack, module, images, labels, ThreatModel(norm="unbounded", eps=None))
+    table = board.survey.broken if board.survey is not None else torch.zeros_like(wrong)
+    yield Proof(
+        attack=f"{name} mode=exhaustive",
+        norm="unbounded",
+        due=f"brute force: {int(wrong.any(1).sum())} of 4 broken, by {int(wrong.sum())} of {wrong.numel()} images",
+        came=f"{int(board.broken.sum())}, by {int(table.sum())}, {int((table != wrong).sum())} differ",
+        holds=bool(wrong.any()) and torch.equal(table, wrong) and torch.equal(board.broken, wrong.any(1)),
+    )
+
+
 _REFERENCE_OPTIONS: dict[str, dict[str, object]] = {
     "reference/autoattack": {"version": "custom", "attacks": ("apgd-ce",), "steps": 20},
     "reference/foolbox": {"options": {"rel_stepsize": 0.1}},  # its default crosses two thirds of the ball at most
@@ -258,6 +314,8 @@ _OTHERS: dict[str, tuple[Callable[[], Iterator[Proof]], ...]] = {
     "none": (_none,),
     "noise": (_noise,),
     "solarize": (_solarize,),
+    **{name: (partial(_one_parameter, name),) for name in _FAMILY},
     "square": (_square,),
+    "transfer": (_transfer,),
     **{name: (partial(_reference, name),) for name in _REFERENCE_OPTIONS},
 }

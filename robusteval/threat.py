@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from robusteval import region
 from robusteval.attacks import geometry
 
 Norm = Literal["linf", "l2", "l1", "unbounded"]
@@ -21,14 +22,18 @@ class ThreatModel:
     Several radii make a curve: they are kept in ascending order, ``balls`` gives each its own threat model, and what is
     asked of the whole is answered for the largest. One radius in a list is that radius. ``unbounded`` is the box alone.
     ``goal`` says when an image counts as broken: its label is not the prediction
-    (``top1``) or not among the five most likely classes (``top5``).
+    (``top1``) or not among the five most likely classes (``top5``). ``region`` confines an attack to some pixels
+    (see :mod:`robusteval.region`; None: to none): all others stay as they are, bit for bit.
     """
 
     norm: Norm = "linf"
     eps: float | tuple[float, ...] | None = 0.3
     goal: Goal = "top1"
+    region: str | None = None
 
     def __post_init__(self) -> None:
+        if self.region is not None and (wrong := region.fault(self.region)) is not None:
+            raise ValueError(wrong)
         if isinstance(self.eps, tuple):
             object.__setattr__(self, "eps", _ascending(self.eps))
         if self.norm == "unbounded":
@@ -61,12 +66,21 @@ class ThreatModel:
             return (self,)
         return tuple(dataclasses.replace(self, eps=eps) for eps in self.eps)
 
+    def free(self, x: Tensor) -> Tensor | None:
+        """Return which pixels of images [n, C, H, W] may be changed, [1, H, W] bool; None where all of them."""
+        return None if self.region is None else region.mask(self.region, x.shape[-2], x.shape[-1], x.device)
+
+    def confine(self, values: Tensor, outside: Tensor | float) -> Tensor:
+        """Return ``values`` [..., C, H, W] with ``outside`` in place of those out of the region."""
+        free = self.free(values)
+        return values if free is None else torch.where(free, values, outside)
+
     def box(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return float32 (lo, hi) of shape ``x``: how far a picture may go where no ball holds it."""
-        return torch.zeros_like(x), torch.ones_like(x)
+        return self.confine(torch.zeros_like(x), x), self.confine(torch.ones_like(x), x)
 
     def bounds(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return float32 (lo, hi) of shape ``x``: the box, and for Linf the ball, rounded inward.
+        """Return float32 (lo, hi) of shape ``x``: the box, the region, and for Linf the ball, rounded inward.
 
         Rounded so that any point between them is inside in float64 arithmetic, not just nearly.
         """
@@ -77,11 +91,12 @@ class ThreatModel:
         up, down = torch.full_like(x, torch.inf), torch.full_like(x, -torch.inf)
         lo = torch.where(exact - lo.double() > self.radius, lo.nextafter(up), lo)
         hi = torch.where(hi.double() - exact > self.radius, hi.nextafter(down), hi)
-        return lo, hi
+        return self.confine(lo, x), self.confine(hi, x)
 
     def project(self, points: Tensor, x: Tensor) -> Tensor:
-        """Return the points [n, ...] brought into the ball and box around ``x``."""
+        """Return the points [n, ...] brought into the region, the ball and the box around ``x``."""
         lo, hi = self.bounds(x)
+        points = self.confine(points, x)  # first, or what lies outside would use up the ball
         eps = torch.full((len(x),), self.radius, dtype=x.dtype, device=x.device)
         return geometry.project(points, x, lo, hi, eps, self.norm)
 
@@ -93,6 +108,12 @@ class ThreatModel:
         """Return whether each point [n] is finite and in the box."""
         flat = points.flatten(1)
         return (flat.amin(1) >= 0) & (flat.amax(1) <= 1)  # NaN is neither
+
+    def admits(self, points: Tensor, x: Tensor) -> Tensor:
+        """Return whether each point [n] is finite, in the box, and outside the region the image ``x`` itself."""
+        free = self.free(x)
+        inside = self.in_box(points)
+        return inside if free is None else inside & ((points == x) | free).flatten(1).all(1)
 
     def within(self, points: Tensor, x: Tensor, lo: Tensor, hi: Tensor) -> Tensor:
         """Return what ``contains`` does, sooner, by the bounds [n, ...] of ``x``: of Linf they are the whole ball."""
@@ -106,8 +127,8 @@ class ThreatModel:
         return self.norm in ("linf", "unbounded")
 
     def contains(self, points: Tensor, x: Tensor) -> Tensor:
-        """Return whether each point [n] is finite, in the box and in the ball, measured in float64 without slack."""
-        return self.in_box(points) & (self.distance(points, x) <= self.radius)
+        """Return whether each point [n] is finite, in box, region and ball, measured in float64 without slack."""
+        return self.admits(points, x) & (self.distance(points, x) <= self.radius)
 
     def broken(self, logits: Tensor, y: Tensor) -> Tensor:
         """Return whether each row of logits [n, classes] misses the goal.
@@ -118,7 +139,8 @@ class ThreatModel:
             missed = logits.argmax(1) != y
         else:
             missed = (logits.topk(min(5, logits.shape[1]), 1).indices != y[:, None]).all(1)
-        return missed | ~logits.isfinite().all(1)
+        # A NaN is not smaller than infinity either. One by one would take torch three times as long.
+        return missed | ~(logits.abs().amax(1) < torch.inf)
 
 
 def _ascending(radii: tuple[float, ...]) -> float | tuple[float, ...]:

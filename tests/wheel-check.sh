@@ -16,6 +16,9 @@ cd "$work/elsewhere"
 "$work/venv/bin/robusteval" dataset.n=100 attack.steps=5 logger=none | tee out
 run=$(tail -n 1 out)
 "$work/venv/bin/python" -m robusteval verify "$run"
+# Hydra finds our launchers in an installed package, too.
+"$work/venv/bin/robusteval" -m seed=0,1 attack=none dataset.n=16 logger=none hydra/launcher=local hydra.launcher.processes=2
+"$work/venv/bin/robusteval" --cfg hydra -p hydra.launcher hydra/launcher=slurm | grep -q SlurmLauncher
 rm "$run/report.html"
 "$work/venv/bin/robusteval" report "$run"
 grep -q "Reliability diagram" "$run/report.html"

@@ -94,14 +94,29 @@ def bitwise(run: dict[str, Any]) -> Check:
         "warn",
         "bits of this model depend on the batch size here: other slots may decide images at the very boundary "
         "otherwise",
+        "compare it at the same engine.slots where single images matter",
     )
 
 
 def grid(run: RunFolder) -> list[Check]:
-    """Whether thresholds between the grey values are all there are: only for images of 256 grey values."""
+    """Whether a survey tried all that the attack can make: of thresholds only for images of 256 grey values."""
     survey = run.run["plan"].get("survey")
-    if survey is None or not survey["exhaustive"]:
+    if survey is None:
         return []
+    tried = len(survey["columns"])
+    if not survey["exhaustive"]:
+        if run.run["attack"].get("mode") != "exhaustive":
+            return []
+        return [
+            verdict(
+                "grid",
+                "warn",
+                f"the attack's number may be any in an interval, so the {tried} values tried are a grid, not "
+                "exhaustive: robust accuracy is an upper bound, and no expectation of the random search is given",
+            )
+        ]
+    if not survey.get("of_8_bit", True):
+        return [verdict("grid", "pass", f"all {tried} images that the attack can make of each one were tried")]
     if exhaustive(run):
         return [verdict("grid", "pass", "every pixel is k/255, so the 257 thresholds are all that differ")]
     return [

@@ -110,6 +110,8 @@ def quantised(facts: dict[str, Any]) -> Check:
     count, n = facts["unmoved"], facts["images"]
     if count is None:
         return verdict("quantised", "skipped", "of a randomised model it cannot be said whether it rounds its input")
+    if facts.get("constant"):
+        return verdict("quantised", "skipped", "the model answers the same to every image")
     if 2 * count <= n:
         return verdict("quantised", "pass", "logits follow changes far below a grey value")
     return verdict(
@@ -127,6 +129,13 @@ def zero_gradients(facts: dict[str, Any]) -> Check:
     count, n = facts["zero_gradients"], facts["images"]
     if not count:
         return verdict("gradient_zero", "pass", f"none of {n} images has a gradient of zero")
+    if facts.get("constant"):
+        return verdict(
+            "gradient_zero",
+            "warn",
+            "the model answers the same to every image, so there is nothing that an attack could change",
+            "look whether its weights were loaded",
+        )
     return verdict(
         "gradient_zero",
         "fail" if count > n / 10 else "warn",

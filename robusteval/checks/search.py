@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from scipy.stats import binomtest
 
 from robusteval.checks.verdict import Check, verdict
 
@@ -14,6 +15,7 @@ _SHARE = 0.05  # of the images looked at
 _LATE = 0.1  # of the passes
 _LATE_SHARE = 0.005  # of all images
 _FOUND = 0.95  # of planted adversarials, which a sound attack finds (Zimmermann et al. 2022)
+_CHANCE = 0.05  # below which it is not chance that fewer were found
 _LEFT = 0.1  # of images that an attack without a bound may leave standing
 # Attacks in steps, whose successes come with the passes they spend.
 _IN_STEPS = ("pgd", "mifgsm", "apgd", "square")
@@ -140,6 +142,8 @@ def planted(seen: dict[str, Any], plan: dict[str, Any]) -> Check:
     if by_gradients >= _FOUND * n:
         return verdict("planted", "pass", f"the attack found {found} of {n} planted adversarials")
     what = f"the attack found {found} of {n} planted adversarials"
+    if binomtest(by_gradients, n, _FOUND, alternative="less").pvalue >= _CHANCE:
+        return verdict("planted", "warn", f"{what}, which may be chance", "give the attack more steps or restarts")
     if found >= _FOUND * n:
         what += f", but {by_random_search} of them only by the random search of Square: gradients mislead"
     return verdict(

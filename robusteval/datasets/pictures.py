@@ -83,7 +83,9 @@ def _resize_and_crop(picture: Image.Image, preprocessing: Preprocessing) -> Imag
     if preprocessing.crop is not None:
         height, width = preprocessing.crop
         left, top = _margin(picture.width, width), _margin(picture.height, height)
-        picture = picture.crop((left, top, left + width, top + height))  # black where the picture is smaller
+        more = preprocessing.around
+        box = (left - more, top - more, left + width + more, top + height + more)
+        picture = picture.crop(box)  # black where the picture is smaller
     return picture
 
 

@@ -110,8 +110,11 @@ class Board:
 
     def count(self, positions: Tensor, *, forward: int | Tensor, backward: int | Tensor) -> None:
         """Add passes, the same or one number each, to the samples at ``positions`` (each at most once)."""
-        self.forward[positions] += forward
-        self.backward[positions] += backward
+        for counted, passes in ((self.forward, forward), (self.backward, backward)):
+            if isinstance(passes, Tensor):
+                counted.index_add_(0, positions, passes)
+            elif passes:
+                counted.index_add_(0, positions, torch.full_like(positions, passes))
 
     def absorb(self, other: "Board", order: Sequence[int]) -> None:
         """Take over what a later stage found on the samples ``order``: its breaks, and points of higher loss."""
@@ -138,12 +141,16 @@ class Board:
         distance: Tensor | None = None,
     ) -> None:
         """Make ``points`` the kept ones of the samples at ``positions``."""
-        self.point[positions] = points
-        self.logits[positions] = logits
-        self.loss[positions] = loss
-        self.moved[positions] = True
+        # Rows go by index_copy_ and index_select everywhere: torch's x[rows] takes up to ten times as long.
+        self.point.index_copy_(0, positions, points)
+        self.logits.index_copy_(0, positions, logits)
+        self.loss.index_copy_(0, positions, loss)
+        self.moved.index_fill_(0, positions, True)
         if parameter is not None:
-            self.parameter[positions] = parameter.double()
+            self.parameter.index_copy_(0, positions, parameter.double())
         if self.distance is not None and distance is not None:
-            self.distance[positions] = distance
-        self.broken[positions] |= success
+            self.distance.index_copy_(0, positions, distance)
+        if isinstance(success, Tensor):
+            self.broken[positions] |= success
+        elif success:
+            self.broken.index_fill_(0, positions, True)

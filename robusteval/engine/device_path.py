@@ -21,7 +21,7 @@ from robusteval.attacks import losses
 from robusteval.attacks.asking import unasked
 from robusteval.attacks.base import Answer, Attack, Query, State, rows
 from robusteval.engine.board import Board
-from robusteval.engine.jobs import Chunk, Point, job_of
+from robusteval.engine.jobs import Chunk, Point, confined, job_of
 from robusteval.engine.passes import QUANTUM, Passes
 from robusteval.engine.queue import Queue, Ticket
 from robusteval.engine.stages import Stage
@@ -210,10 +210,11 @@ def _noted(query: Query, answer: Answer, x: Tensor, y: Tensor, rules: Rules) -> 
     loss = losses.cross_entropy(answer.logits, y).nan_to_num(nan=torch.inf)
     missed, finite = threat.broken(answer.logits, y), answer.logits.isfinite().all(1)
     if rules.point == "nearest":
-        rank, inside = threat.distance(points, x), threat.in_box(points)
+        rank, inside = threat.distance(points, x), threat.admits(points, x)
     else:
         rank, inside = loss, threat.contains(points, x)
     unusable = torch.zeros_like(missed)
+    answer = confined(answer, threat)
     if answer.gradient is not None:
         unusable = ~answer.gradient.flatten(1).isfinite().all(1)
         gradient = answer.gradient.nan_to_num(nan=0, posinf=0, neginf=0)

@@ -3,6 +3,7 @@
 from typing import Literal
 
 import torch
+from torch import Tensor, nn
 
 from robusteval.errors import UserError
 
@@ -15,6 +16,14 @@ def devices_of(name: str, workers: int, gpus: int) -> list[torch.device]:
     """
     if name == "cpu" or (name == "auto" and not gpus):
         return [torch.device("cpu")] * workers
+    if name == "mps":
+        if not torch.backends.mps.is_available():
+            raise UserError(
+                "runtime.device=mps: this machine shows no Apple GPU to torch; use runtime.device=cpu or auto"
+            )
+        if workers > 1:
+            raise UserError(f"runtime.workers={workers} with runtime.device=mps: there is 1; use runtime.workers=1")
+        return [torch.device("mps")]
     wanted = torch.device("cuda" if name == "auto" else name)
     if (wanted.index or 0) >= gpus:
         raise UserError(
@@ -30,10 +39,31 @@ def devices_of(name: str, workers: int, gpus: int) -> list[torch.device]:
     return there[:workers]
 
 
-def slots_for(device: torch.device, side: int) -> int:
-    """Return how many samples to attack at once: a guess by memory, which changes no result."""
+_TINY = 250_000  # weights of a network whose pass over an image takes about 0.1 ms
+
+
+class Across(nn.Module):
+    """A network on another device than its images: they go there and its answers come back, gradients too."""
+
+    def __init__(self, network: nn.Module, device: torch.device) -> None:
+        super().__init__()
+        self.network, self.device = network, device
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images.to(self.device)).to(images.device)
+
+
+def slots_for(device: torch.device, side: int, weights: int) -> int:
+    """Return how many samples to attack at once: a guess by memory and speed, which changes no result.
+
+    ``side`` is that of the images in pixels, ``weights`` the number of the network's.
+    """
     if device.type == "cuda":
         return 512 if side <= 64 else 64
+    # Of a tiny network an iteration costs hardly more than its many small steps: with 256 slots instead of 64 Square
+    # took 0.6 to 0.7 of the time, FAB and PGD 0.8 to 1.0. ResNet-32 (0.46 million weights) gains nothing.
+    if side <= 32 and weights <= _TINY:
+        return 256
     return 64 if side <= 64 else 16
 
 

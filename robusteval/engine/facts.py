@@ -26,7 +26,10 @@ def look(session: Session, *, gradients: bool) -> dict[str, Any]:
     facts = probe.look(passes, images, labels, gradients=gradients)
     facts["forward"] = _forward(session, images[:QUANTUM])
     logits = passes.logits(images)
-    facts["input"] = _input(session)
+    facts["input"] = probe_input.look(passes, images, labels, logits)
+    if facts["input"]["normalisations"]:  # it takes more images to be sure that a normalisation is wrong
+        _, others, theirs = _images(session, 2 * _LOOKED_AT)
+        facts["input"] = probe_input.look(passes, others, theirs, passes.logits(others))
     facts["shape"] = list(images.shape[1:])
     searched = not config.attack.own_set and config.threat.norm != "unbounded"
     if not facts["deterministic"] or not searched or config.threat.radius == 0:
@@ -44,12 +47,6 @@ def _forward(session: Session, images: torch.Tensor) -> dict[str, Any]:
     """Look at a forward pass after one more eval(), and leave the module as it was before."""
     with frozen(session.passes.module):
         return probe_forward.look(session.passes.module, images)
-
-
-def _input(session: Session) -> dict[str, Any]:
-    """Look at twice as many images: it takes many to be sure that a normalisation is wrong, and only forward passes."""
-    _, images, labels = _images(session, 2 * _LOOKED_AT)
-    return probe_input.look(session.passes, images, labels, session.passes.logits(images))
 
 
 def _images(session: Session, many: int) -> tuple[np.ndarray, torch.Tensor, torch.Tensor]:

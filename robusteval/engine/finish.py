@@ -55,7 +55,7 @@ def finish_together(config: Config, run: RunFolder, dataset: Dataset) -> None:
 
 
 def conclude(run: RunFolder, table: pa.Table, shown: Sequence[Example]) -> None:
-    """Draw the figures, with these examples, write results.json and at last the page; what failed before is forgotten."""
+    """Draw the figures with these examples, write results.json, then the page; what failed before is forgotten."""
     results = derive.results(run, table)
     passes = results["cost"]["forward_passes"] + results["cost"]["backward_passes"]
     seconds = times.total(run)

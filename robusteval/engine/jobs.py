@@ -1,5 +1,6 @@
 """What an attack is given to start from, and which of its points are kept: the same on every path of the engine."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -8,10 +9,11 @@ import torch
 from torch import Tensor
 
 from robusteval import randomness
-from robusteval.attacks.base import Job
+from robusteval.attacks.base import Answer, Job
 from robusteval.engine.queue import Queue, Ticket
 from robusteval.engine.stages import Stage
 from robusteval.engine.transfer import to_device
+from robusteval.threat import ThreatModel
 
 Point = Literal["first_success", "max_loss", "nearest"]
 Marks = TypeVar("Marks", Tensor, np.ndarray)
@@ -35,11 +37,12 @@ def job_of(stage: Stage, chunk: Chunk, queue: Queue, tickets: list[Ticket], seed
     restart = [ticket.rank % restarts for ticket in tickets]
     target = [ticket.rank // restarts for ticket in tickets]
     at = to_device(np.array(positions, dtype=np.int64), device)
-    x = chunk.images[at]
+    x = chunk.images.index_select(0, at)
     # A minimum-norm search does not know the radius, so one run serves every radius.
     free = attack.keeps == "nearest"
     lo, hi = threat.box(x) if free else threat.bounds(x)
     radius = float("inf") if free else threat.radius
+    region = threat.free(x)
     samples = [int(chunk.ids[position]) for position in positions]
 
     def draw(shape: tuple[int, ...], step: int = 0, kind: randomness.Kind = "uniform") -> Tensor:
@@ -67,7 +70,15 @@ def job_of(stage: Stage, chunk: Chunk, queue: Queue, tickets: list[Ticket], seed
         restart=to_device(np.array(restart, dtype=np.int64), device),
         target=to_device(np.array(target, dtype=np.int64), device),
         draw=draw,
+        region=None if region is None else region.expand(len(x), *region.shape),
     )
+
+
+def confined(answer: Answer, threat: ThreatModel) -> Answer:
+    """Return the answer with a gradient of zeros outside the region: so steepest ascent is that of what may change."""
+    if threat.region is None or answer.gradient is None:
+        return answer
+    return dataclasses.replace(answer, gradient=threat.confine(answer.gradient, 0.0))
 
 
 def outranks(missed: Marks, broken: Marks, higher: Marks, point: Point) -> Marks:

@@ -4,9 +4,11 @@ import dataclasses
 import hashlib
 from typing import Any
 
+from robusteval import region
 from robusteval.classifier import Classifier
 from robusteval.config import Config
 from robusteval.datasets.base import Dataset
+from robusteval.engine import forensics
 from robusteval.engine.search import point_of
 from robusteval.engine.stages import stages_of
 from robusteval.errors import UserError
@@ -24,6 +26,8 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
     digests = digests_of(classifier, dataset)
     if (library := config.attack.library()) is not None:
         digests["library"] = library
+    if (mask := region.digest(config.threat.region)) is not None:
+        digests["region"] = mask
     if (read := config.attack.files()) is not None:
         digests["attack"] = read
     origins = config.attack.origins()
@@ -37,6 +41,9 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
             "columns": columns.tolist(),
             "universal": config.attack.universal(),
             "exhaustive": config.attack.exhaustive(),
+            "of_8_bit": config.attack.of_8_bit,
+            "chances": None if (chances := config.attack.chances()) is None else chances.tolist(),
+            "identity": config.attack.identity(),
         }
     return {
         "schema": SCHEMA,
@@ -56,6 +63,7 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
             "published": config.attack.published(),
             **({"stopping": config.stop.asked} if config.stop.asked else {}),
             "point": point_of(config.attack, config.engine.stop),
+            "forensics": forensics.planned(config),
             **({} if survey is None else {"survey": survey}),
             **({"origins": origins} if origins else {}),
         },
@@ -73,7 +81,7 @@ def facts_of(config: Config, classifier: Classifier, dataset: Dataset) -> dict[s
             "name": config.attack.label(),
             **{key: value for key, value in identity["attack"].items() if key not in ("method", "name")},
         },
-        "threat": {**identity["threat"], "region": None},
+        "threat": {"region": None, **identity["threat"]},
         "seed": config.seed,
         "stop": config.engine.stop,
         "checks": config.checks.level,

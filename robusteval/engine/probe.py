@@ -27,11 +27,12 @@ def look(passes: Passes, images: Tensor, labels: Tensor, *, gradients: bool) -> 
 
     ``deterministic``: the same images get the same logits twice. ``batch_dependence``: the largest change of a logit of
     the first image by other neighbours in the batch, in spreads of the logits (None where randomised). ``outputs``:
-    logits, probabilities or log_probabilities. ``unmoved``: how many images keep their logits to the last bit when
-    every value moves by 1e-4 (None where randomised). With ``gradients``: ``zero_gradients``, how many images have a
-    gradient of nothing but zeros, ``misleading_gradients``, for how many the logits do not move as the gradient says,
-    to within a factor of 2 (None where randomised), and ``saturated``, how many have a gradient, but none of the
-    cross-entropy.
+    logits, probabilities or log_probabilities. ``constant``: all images get the same logits. ``unmoved``: how many
+    images keep their logits to the last bit when every value moves by 1e-4 (None where randomised).
+
+    With ``gradients``: ``zero_gradients``, how many images have a gradient of nothing but zeros,
+    ``misleading_gradients``, for how many the logits do not move as the gradient says, to within a factor of 2 (None
+    where randomised), and ``saturated``, how many have a gradient, but none of the cross-entropy.
     """
     logits = passes.logits(images)
     steady = deterministic(passes, images, logits)
@@ -40,6 +41,7 @@ def look(passes: Passes, images: Tensor, labels: Tensor, *, gradients: bool) -> 
         "deterministic": steady,
         "batch_dependence": _batch_dependence(passes, images, logits) if steady else None,
         "outputs": _outputs(logits),
+        "constant": bool((logits == logits[:1]).all()) and len(logits) > 1,
         "unmoved": _unmoved(passes, images, logits) if steady else None,
     }
     if gradients:

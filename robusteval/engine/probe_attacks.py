@@ -16,7 +16,7 @@ from robusteval.attacks.base import Attack
 from robusteval.attacks.fgsm import FGSM
 from robusteval.attacks.noise import Noise
 from robusteval.engine.jobs import Chunk
-from robusteval.engine.passes import Passes
+from robusteval.engine.passes import QUANTUM, Passes
 from robusteval.engine.search import Searcher
 from robusteval.engine.stages import Stage
 from robusteval.threat import ThreatModel
@@ -49,22 +49,21 @@ def look(
     chunk = Chunk(images=images[right], labels=labels[right], logits=logits[right], ids=ids[kept])
     found = {}
     for name, attack, ball in _probes(threat, gradients=gradients, strict=strict):
+        few = range(len(right) if strict or ball.radius <= threat.radius else min(len(right), QUANTUM))
         searcher = searcher_of(passes, seed)
-        board = searcher.run(
-            Stage(name=name, draws=f"probe-{name}", attack=attack, threat=ball), chunk, range(len(right))
-        )
-        broken = board.broken.cpu().numpy()
+        board = searcher.run(Stage(name=name, draws=f"probe-{name}", attack=attack, threat=ball), chunk, few)
+        looked, broken = chunk.ids[: len(few)], board.broken.cpu().numpy()[: len(few)]
         found[name] = {
-            "ids": chunk.ids.tolist(),
-            "broken": chunk.ids[broken].tolist(),
-            "loss": [round(float(loss), 6) if np.isfinite(loss) else None for loss in board.loss.tolist()],
+            "ids": looked.tolist(),
+            "broken": looked[broken].tolist(),
+            "loss": [round(loss, 6) if np.isfinite(loss) else None for loss in board.loss[: len(few)].tolist()],
         }
     return found
 
 
 def _probes(threat: ThreatModel, *, gradients: bool, strict: bool) -> Iterator[tuple[str, Attack, ThreatModel]]:
     ball = threat.balls()[-1]
-    yield "noise", Noise(queries=100 if strict else 4), ball
+    yield "noise", Noise(queries=100 if strict else 2), ball
     if gradients and threat.norm in FGSM.norms:
         yield "single_step", FGSM(), ball
     if gradients:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
+from robusteval import region
 from robusteval.classifier import Classifier
 from robusteval.config import Config
 from robusteval.datasets.base import Dataset
@@ -28,6 +29,7 @@ from robusteval.errors import UserError
 from robusteval.evidence import atomic, failures, lock, times
 from robusteval.evidence.folder import RunFolder
 from robusteval.evidence.stopping import Decision
+from robusteval.models import window
 from robusteval.provenance import provenance
 from robusteval.report.console import show
 from robusteval.report.progress import progress
@@ -92,7 +94,9 @@ def _evaluate(config: Config, run: RunFolder, command: Sequence[str]) -> None:
         if config.runs.fresh:
             start_anew(run)
         task = config.runtime.task
-        with lock.hold(run.locks, task, against=None if task == lock.PLAIN else [task, lock.PLAIN]):
+        with lock.hold(run.locks, task, against=None if task == lock.PLAIN else [task, lock.PLAIN]) as gone:
+            if gone is not None:
+                print(f"robusteval: {run.path} was left by {gone}, which is gone; going on from there", file=sys.stderr)
             _run(config, run, classifier, dataset, devices, command)
             if task == lock.PLAIN:
                 finish(config, run, dataset)
@@ -107,6 +111,8 @@ def refuse_missing(config: Config) -> None:
     fetches them where it can, and says what is missing where not.
     """
     if (sentence := config.attack.refusal(config.threat.norm)) is not None:
+        raise UserError(sentence)
+    if (sentence := region.missing(config.threat.region)) is not None:
         raise UserError(sentence)
     if (sentence := config.dataset.missing()) is not None:
         raise UserError("\n            ".join([sentence, *filter(None, [config.model.missing()])]))
@@ -127,6 +133,7 @@ def _run(
     threads, most = config.runtime.threads, memory.remembered(run)
     with opened(config, classifier, dataset, devices[0], threads, most) as session:
         check(dataset, classifier, session.first)
+        _fits_images(config, classifier, (session.first.shape[1], session.first.shape[2], session.first.shape[3]))
         selftest.check_answer(classifier, session.passes, session.first)
         session = memory.within(lambda slots: _begin(run, session.with_slots(slots), command), session.slots, run)
         with progress(_samples(run, dataset, mine), _label(config)) as advance:
@@ -143,6 +150,14 @@ def _run(
                 for number, done in itertools.takewhile(lambda _: not enough(), tasks):
                     careful.compute(number, done)
     times.note(run, config.runtime.task, time.monotonic() - begun)
+
+
+def _fits_images(config: Config, classifier: Classifier, shape: tuple[int, int, int]) -> None:
+    """Raise UserError where attack or region do not fit images of this shape (C, H, W)."""
+    window.check(classifier, shape)
+    region.check(config.threat.region, *shape[1:])
+    if (sentence := config.attack.unfit(shape)) is not None:
+        raise UserError(f"attack={config.attack.method}: {sentence}")
 
 
 def _samples(run: RunFolder, dataset: Dataset, mine: Callable[[int], bool]) -> int:
@@ -174,7 +189,7 @@ def _begin(run: RunFolder, session: Session, command: Sequence[str]) -> Session:
     if form is not passes.module:
         searched = dataclasses.replace(passes, module=form)
         facts["bitwise"] &= selftest.bitwise(searched, first, labels, gradients=gradients)
-    facts["provenance"] = provenance(command, session.device)
+    facts["provenance"] = provenance(command, session.network_on)
     atomic.write(run.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config.plain())).encode())
     if not atomic.create(run.run_file, atomic.to_json(facts)):
         plan.same(run, facts, config)  # another shard was faster, and what it wrote holds

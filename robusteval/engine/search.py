@@ -16,7 +16,7 @@ from robusteval.attacks import losses
 from robusteval.attacks.base import Answer, Attack, Job, Query, State, WholeBatch
 from robusteval.engine import device_path, whole
 from robusteval.engine.board import Board
-from robusteval.engine.jobs import Chunk, Point, job_of, outranks
+from robusteval.engine.jobs import Chunk, Point, confined, job_of, outranks
 from robusteval.engine.passes import Chance, Passes
 from robusteval.engine.queue import Queue
 from robusteval.engine.stages import Precision, Stage
@@ -102,16 +102,17 @@ class Searcher:
         if not tickets:
             return
         job = job_of(stage, chunk, queue, tickets, self.seed)
-        state, slots = attack.start(job), _slots(job)
+        state, slots, positions = attack.start(job), _slots(job), None
         while tickets:
-            positions = torch.tensor([queue.position(ticket) for ticket in tickets], device=chunk.images.device)
+            if positions is None:
+                positions = torch.tensor([queue.position(ticket) for ticket in tickets], device=chunk.images.device)
             done = self._iterate(stage, state, slots, board, positions, oracle, point)
-            settled = board.broken[positions] & (point == "first_success")
+            settled = board.broken.index_select(0, positions) & (point == "first_success")
             leaving = (done | settled).nonzero()[:, 0].tolist()
             if not leaving:
                 self.tick(0)
                 continue
-            is_settled = settled.tolist()
+            is_settled, positions = settled.tolist(), None
             for slot in leaving:
                 if not is_settled[slot]:
                     queue.again(tickets[slot])
@@ -171,7 +172,7 @@ class Searcher:
             answer = oracle.ask(query)
             self._learn(stage.threat, query, answer, slots, board, positions, point, oracle)
             if answer.gradient is not None:
-                answer = _finite(answer, board, positions)
+                answer = _finite(confined(answer, stage.threat), board, positions)
             try:
                 query = steps.send(answer)
             except StopIteration as end:
@@ -192,23 +193,22 @@ class Searcher:
         labels = slots.y
         forward, backward = oracle.cost(query, answer)
         board.count(positions, forward=forward, backward=backward)
-        finite = answer.logits.isfinite().all(1)
         loss = losses.cross_entropy(answer.logits, labels).nan_to_num(nan=torch.inf)
         missed = threat.broken(answer.logits, labels)
         if query.column is not None and board.survey is not None:
             inside = threat.within(query.points, slots.x, slots.lo, slots.hi)
             board.survey.note(positions, query, answer.logits, labels, slots.x, missed, inside)
         if board.distance is not None:
-            chosen = _nearer(threat, query.points, missed, slots.x, board.distance[positions])
+            chosen = _nearer(threat, query.points, missed, slots.x, board.distance.index_select(0, positions))
         else:
             chosen = _better(threat, query.points, missed, loss, slots, board, positions, point)
         if not len(chosen):
             return
-        claims = chosen[missed[chosen]]
-        others = chosen[~missed[chosen]]
+        hits = missed.index_select(0, chosen)
+        claims, others = chosen[hits], chosen[~hits]
         logits = answer.logits
         if len(claims) and oracle is not self.verifier:
-            again = self.verifier.logits(query.points[claims])
+            again = self.verifier.logits(query.points.index_select(0, claims))
             board.count(positions[claims], forward=self.verifier.draws, backward=0)
             held = threat.broken(again, labels[claims])
             board.rejected += int((~held).sum())
@@ -217,14 +217,15 @@ class Searcher:
             if not len(rows):
                 continue
             parameter = None if query.parameter is None else query.parameter[rows]
-            points = query.points if len(rows) == len(query.points) else query.points[rows]
-            kept = (positions[rows], points, logits[rows], loss[rows], parameter)
+            at, points, *told = (each.index_select(0, rows) for each in (positions, query.points, logits, loss))
+            kept = (at, points, *told, parameter)
             if board.distance is None:
                 board.keep(*kept, success=success)
             else:
-                distance = threat.distance(points, slots.x[rows])
+                distance = threat.distance(points, slots.x.index_select(0, rows))
                 board.keep(*kept, success=distance <= threat.radius, distance=distance)
-        board.nonfinite[positions[claims]] |= ~finite[claims]
+        if len(claims):
+            board.nonfinite[positions[claims]] |= ~answer.logits[claims].isfinite().all(1)
 
 
 def _slots(job: Job) -> State:
@@ -243,14 +244,15 @@ def _better(
     point: Point,
 ) -> Tensor:
     """Return the rows whose points lie inside the threat and are to be kept instead of those that are."""
-    better = outranks(missed, board.broken[positions], loss > board.loss[positions], point)
-    rows = better.nonzero()[:, 0]
-    if 2 * len(rows) > len(points):  # gathering most rows would cost more than the others' answers
-        return rows[threat.within(points, slots.x, slots.lo, slots.hi)[rows]]
+    broken, highest = (kept.index_select(0, positions) for kept in (board.broken, board.loss))
+    rows = outranks(missed, broken, loss > highest, point).nonzero()[:, 0]
     if not len(rows):
         return rows
-    x = slots.x if threat.bounds_decide else slots.x[rows]
-    return rows[threat.within(points[rows], x, slots.lo[rows], slots.hi[rows])]
+    if 2 * len(rows) > len(points):  # gathering most rows would cost more than the others' answers
+        return rows[threat.within(points, slots.x, slots.lo, slots.hi).index_select(0, rows)]
+    points, lo, hi = (each.index_select(0, rows) for each in (points, slots.lo, slots.hi))
+    x = slots.x if threat.bounds_decide else slots.x.index_select(0, rows)
+    return rows[threat.within(points, x, lo, hi)]
 
 
 def _nearer(threat: ThreatModel, points: Tensor, missed: Tensor, x: Tensor, distance: Tensor) -> Tensor:
@@ -258,8 +260,8 @@ def _nearer(threat: ThreatModel, points: Tensor, missed: Tensor, x: Tensor, dist
     rows = missed.nonzero()[:, 0]
     if not len(rows):
         return rows
-    nearer = threat.distance(points[rows], x[rows]) < distance[rows]
-    return rows[nearer & threat.in_box(points[rows])]
+    points, x = points.index_select(0, rows), x.index_select(0, rows)
+    return rows[(threat.distance(points, x) < distance[rows]) & threat.admits(points, x)]
 
 
 def _finite(answer: Answer, board: Board, positions: Tensor) -> Answer:

@@ -13,7 +13,7 @@ from robusteval.config import Config
 from robusteval.datasets.base import Dataset
 from robusteval.datasets.order import shuffled
 from robusteval.engine import oracle
-from robusteval.engine.devices import path_for, slots_for
+from robusteval.engine.devices import Across, path_for, slots_for
 from robusteval.engine.material import material
 from robusteval.engine.memory import OutOfMemory, ran_out
 from robusteval.engine.passes import QUANTUM, Chance, Passes, frozen, physical
@@ -24,6 +24,7 @@ from robusteval.engine.units import Work
 from robusteval.evidence import images
 from robusteval.evidence.folder import RunFolder
 from robusteval.models.transforms.apply import transformed
+from robusteval.models.window import widened
 from robusteval.options import Evidence
 
 
@@ -31,6 +32,7 @@ from robusteval.options import Evidence
 class Session:
     """A model ready for passes, beside its data; ``first`` [n, C, H, W] are the first images, on the device.
 
+    ``network_on`` is another device than ``device`` where the former cannot hold all of the engine's numbers.
     ``plain`` are passes of the model before its transforms, where it has some.
     """
 
@@ -38,6 +40,7 @@ class Session:
     classifier: Classifier
     dataset: Dataset
     device: torch.device
+    network_on: torch.device
     stages: Sequence[Stage]
     slots: int
     passes: Passes
@@ -88,8 +91,8 @@ class Session:
 
 
 def load(config: Config) -> tuple[Classifier, Dataset]:
-    """Return the model, transformed, and the data that a configuration names."""
-    classifier = config.model.load()
+    """Return the model, transformed, and the data that a configuration names, before anything is asked of them."""
+    classifier = widened(config.model.load(), config.attack.margin())
     dataset = config.dataset.load(classifier.preprocessing, config.seed)
     if config.transform:
         classifier = transformed(classifier, config.transform, material(config, classifier, dataset))
@@ -114,19 +117,29 @@ def opened(
     module = _moved(classifier, device)
     before = None if classifier.untransformed is None else _moved(classifier.untransformed, device)
     with frozen(module), contextlib.nullcontext() if before is None else frozen(before):
-        first = to_device(dataset.images(range(min(len(dataset), 2 * QUANTUM))), device)
-        slots = min(config.engine.slots or slots_for(device, first.shape[-1]), config.chunk, most or config.chunk)
+        # Of an Apple GPU only the network's arithmetic: it has no float64, in which distances are measured.
+        home = torch.device("cpu") if device.type == "mps" else device
+        first = to_device(dataset.images(range(min(len(dataset), 2 * QUANTUM))), home)
+        weights = sum(part.numel() for part in module.parameters())
+        slots = config.engine.slots or slots_for(device, first.shape[-1], weights)
+        slots = min(slots, config.chunk, most or config.chunk)
         yield Session(
             config=config,
             classifier=classifier,
             dataset=dataset,
-            device=device,
+            device=home,
+            network_on=device,
             stages=stages_of(config.attack, config.threat, config.engine.mode),
             slots=slots,
-            passes=Passes(module=module, batch=physical(slots)),
+            passes=Passes(module=_on(module, device, home), batch=physical(slots)),
             first=first,
-            plain=None if before is None else Passes(module=before, batch=physical(slots)),
+            plain=None if before is None else Passes(module=_on(before, device, home), batch=physical(slots)),
         )
+
+
+def _on(module: nn.Module, device: torch.device, home: torch.device) -> nn.Module:
+    """Return a network on ``device`` that takes and gives tensors at ``home``."""
+    return module if home == device else Across(module, device)
 
 
 def _moved(classifier: Classifier, device: torch.device) -> nn.Module:

@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 
 from robusteval.datasets.base import Dataset
+from robusteval.engine import forensics as observe
 from robusteval.engine.board import Board
 from robusteval.engine.jobs import Chunk
 from robusteval.engine.passes import Passes, physical
 from robusteval.engine.search import Searcher
 from robusteval.engine.stages import Stage
 from robusteval.engine.transfer import to_device
+from robusteval.evidence import forensics, shards
 from robusteval.evidence import images as adversarials
-from robusteval.evidence import shards
 from robusteval.evidence.folder import CLEAN, RunFolder
 from robusteval.evidence.gaps import intact
 from robusteval.evidence.images import Keep
@@ -97,8 +98,9 @@ class Work:
             self.searcher.tick(len(ids) - len(entered))
             self.searcher.begin(stage.name, number)
             board = self.searcher.run(stage, chunk, entered)
-            standing -= {row for row in entered if bool(board.broken[row])}
-            self._write(number, stage, board, chunk, positions, entered)
+            fell = [row for row in entered if row in standing and bool(board.broken[row])]
+            standing -= set(fell)
+            self._write(number, stage, board, chunk, positions, entered, fell)
 
     def positions(self, number: int) -> np.ndarray:
         """Return the positions in the dataset of a chunk."""
@@ -113,8 +115,12 @@ class Work:
         chunk: Chunk,
         positions: np.ndarray,
         entered: list[int],
+        fell: list[int],
     ) -> None:
-        """Write the adversarials, then the shard that names them: only with the shard is the unit done."""
+        """Write the adversarials, then the shard that names them: only with the shard is the unit done.
+
+        ``fell`` are those of the ``entered`` that the stage was the first to break.
+        """
         name = ""
         if not stage.attack.parametric:
             rows = [row for row in entered if self.keep.wants(int(positions[row]), bool(board.broken[row]))]
@@ -122,7 +128,39 @@ class Work:
         labels = self.dataset.labels[positions]
         table = stage_table(board, chunk.images, chunk.ids, labels, entered, temperature=self.temperature)
         marks = {} if board.outside is None else {"outside": str(board.outside)}
+        if noted := self._noted(number, stage, board, chunk, positions, fell, searched=len(entered)):
+            marks["forensics"] = forensics.write(self.run, stage.name, number, noted)
         self.run.shards(stage.name).write(number, table, adversarials=name, rejected=str(board.rejected), **marks)
+
+    def _noted(
+        self,
+        number: int,
+        stage: Stage,
+        board: Board,
+        chunk: Chunk,
+        positions: np.ndarray,
+        fell: list[int],
+        *,
+        searched: int,
+    ) -> forensics.Tensors:
+        """Return the notes on the kept adversarials of a unit; nothing where the run was planned without any."""
+        plan = self.run.run["plan"].get("forensics")  # not in runs of earlier versions
+        if plan is None or plan["reason"] is not None:
+            return {}
+        rows = [row for row in fell if self.keep.wants(int(positions[row]), True)]
+        chunks = self.run.run["plan"]["chunks"]
+        self.searcher.begin(f"{stage.name} notes", number)
+        return observe.noted(
+            stage.attack,
+            self.searcher.verifier,
+            stage.threat,
+            chunk.images[rows],
+            board.point[rows],
+            chunk.labels[rows],
+            chunk.ids[rows],
+            rounded=observe.quota("rounded", plan["rounded"], chunks, searched),
+            salient=observe.quota("salient", plan["salient"], chunks, searched),
+        )
 
 
 def on_grid(images: Tensor) -> bool:

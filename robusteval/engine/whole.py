@@ -41,17 +41,19 @@ class Counted(nn.Module):
     """The network as another library gets it: counts the rows that go through, forward and back.
 
     Passes are padded as everywhere, so that no network meets a batch of one, and ``beat`` is called at each, which may
-    raise to interrupt.
+    raise to interrupt. Of a ``threat`` with a region the gradient outside it is zero, as our own attacks get it.
     """
 
-    def __init__(self, network: nn.Module, beat: Callable[[], None]) -> None:
+    def __init__(self, network: nn.Module, beat: Callable[[], None], threat: ThreatModel | None = None) -> None:
         super().__init__()
-        self.network, self.beat = network, beat
+        self.network, self.beat, self.threat = network, beat, threat
         self.forward_rows = self.backward_rows = 0
 
     def forward(self, points: Tensor) -> Tensor:
         self.beat()
         wanted = torch.is_grad_enabled() and points.requires_grad
+        if wanted and self.threat is not None:
+            points = self.threat.confine(points, points.detach())
         try:
             logits = self.network(padded(points.float()))[: len(points)].float()
         except RAISED_BY_NETWORKS as error:
@@ -82,7 +84,7 @@ def propose(
     ``seed`` (0 to 2^31 - 1) is given to it and to the global generators of Python, numpy and torch, which come back as
     they were. Raises UserError where it fails or returns anything but n images.
     """
-    counted = Counted(network, beat).eval()
+    counted = Counted(network, beat, threat).eval()
     with seeded(seed, x.device), torch.enable_grad():
         try:
             points = attack.run(counted, x.clone(), y.clone(), norm=threat.norm, eps=threat.radius, seed=seed)
@@ -109,8 +111,10 @@ def propose(
 def brought_inside(points: Tensor, x: Tensor, threat: ThreatModel) -> tuple[Tensor, int]:
     """Return the points [n, ...] projected where they are not inside, and how many were out by more than rounding.
 
-    A point that is not finite stays so, counts as out, and can be no adversarial.
+    A point that is not finite stays so, counts as out, and can be no adversarial. What lies outside a region is set
+    back first and does not count: no other library knows of regions.
     """
+    points = threat.confine(points, x)
     flat = points.flatten(1)
     excess = torch.stack([threat.distance(points, x) - threat.radius, flat.amax(1) - 1.0, -flat.amin(1)]).amax(0)
     near = excess <= ROUNDING

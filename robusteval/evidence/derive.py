@@ -5,7 +5,7 @@ from typing import Any
 import pyarrow as pa
 
 from robusteval.checks.evidence import checks, exhaustive
-from robusteval.evidence import atomic, samples, shards, stopping, worst
+from robusteval.evidence import atomic, forensics, samples, shards, stopping, worst
 from robusteval.evidence.folder import SCHEMA, RunFolder
 from robusteval.metrics.summary import summarise
 from robusteval.metrics.transforms import transforms
@@ -38,6 +38,7 @@ def results(run: RunFolder, table: pa.Table) -> dict[str, Any]:
     changed = transforms(table, facts["model"]["classes"])
     merged = worst.is_merge(run)
     survey = None if merged else samples.survey_of(run, exhaustive=exhaustive(run))
+    perturbation = None if merged else forensics.section(run)
     stopped = {} if merged else stopping.section(run, numbers)
     return {
         "schema": SCHEMA,
@@ -51,6 +52,7 @@ def results(run: RunFolder, table: pa.Table) -> dict[str, Any]:
         **numbers,
         **stopped,
         **({} if survey is None else {"survey": survey}),
+        **({} if perturbation is None else {"perturbation": perturbation}),
         **({} if changed is None else {"transforms": changed}),
         "cost": {
             "forward_passes": int(table["forward_passes"].to_numpy().sum()),

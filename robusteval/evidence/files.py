@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from robusteval import region
+
 _NAMED_BY = (("model", "entry"), ("model", "weights"), ("dataset", "path"))
 
 
@@ -19,6 +21,9 @@ def digests(options: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
         if path.is_file():
             with path.open("rb") as file:
                 found[f"{section}.{name}"] = hashlib.file_digest(file, "sha256").hexdigest()
+    confined = options.get("threat", {}).get("region")
+    if region.missing(confined) is None and (mask := region.digest(confined)) is not None:
+        found["threat.region"] = mask
     return found
 
 

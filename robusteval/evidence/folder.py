@@ -115,6 +115,10 @@ class RunFolder:
         number = self.stages.index(stage)
         return self.path / "adversarials" / f"{number:02d}-{stage}"
 
+    def forensics(self, stage: str) -> Path:
+        number = self.stages.index(stage)
+        return self.path / "forensics" / f"{number:02d}-{stage}"
+
     def sweep_leftovers(self) -> None:
         """Remove what a kill left half written; only for the holder of the lock."""
         for leftover in self.path.rglob(".*.part"):

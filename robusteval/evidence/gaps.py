@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from robusteval.evidence import images, shards, stopping
+from robusteval.evidence import forensics, images, shards, stopping
 from robusteval.evidence.folder import RunFolder
 
 _SHOWN = 12  # chunks that a sentence names one by one
@@ -12,13 +12,13 @@ _SHOWN = 12  # chunks that a sentence names one by one
 def intact(run: RunFolder, stage: str) -> tuple[dict[int, Path], list[Path]]:
     """Return the intact shards of a stage by chunk, and the files that are not. Touches nothing.
 
-    A shard whose adversarials are damaged or gone is not intact.
+    A shard whose adversarials, or notes on them, are damaged or gone is not intact.
     """
     found, faulty = run.shards(stage).inspect()
     for number, path in list(found.items()):
-        kept = images.named_by(path, run, stage)
-        if kept is not None and shards.fault(kept) is not None:
-            faulty.extend([path, kept])
+        named = filter(None, [images.named_by(path, run, stage), forensics.named_by(path, run, stage)])
+        if damaged := [kept for kept in named if shards.fault(kept) is not None]:
+            faulty.extend([path, *damaged])
             del found[number]
     return found, faulty
 

@@ -72,14 +72,22 @@ def refuse_held(folder: Path, names: Collection[str] | None = None) -> None:
         if path.name.startswith(".") or (names is not None and path.name not in names):
             continue
         if (holder := fresh(path)) is not None:
-            raise Held(
-                f"{folder.parent} is being run by {holder}; wait for it, or stop it and run the same command again"
-            )
+            raise Held(f"{folder.parent} is being run by {holder}; {_advice(holder)}")
+
+
+def _advice(holder: Holder) -> str:
+    if holder.host == _host():
+        return "wait for it, or stop it and run the same command again"
+    silent = max(0, round(time.time() - holder.heartbeat))
+    return (
+        f"it gave a sign of life {silent} s ago on that machine: wait for it, or stop it there; {STALE_SECONDS:.0f} s "
+        "after its last sign the same command takes over"
+    )
 
 
 @contextlib.contextmanager
-def hold(folder: Path, name: str, against: Collection[str] | None = None) -> Iterator[None]:
-    """Hold the lock ``folder/name`` while the block runs.
+def hold(folder: Path, name: str, against: Collection[str] | None = None) -> Iterator[Holder | None]:
+    """Hold the lock ``folder/name`` while the block runs; yield who left it behind, None where nobody did.
 
     Raises Held naming the holder where one of the locks ``against`` (None: any in the folder) is held by a living
     process, RobustevalError where the folder cannot be written. A job of Slurm, which nobody watches, first waits for
@@ -99,12 +107,13 @@ def hold(folder: Path, name: str, against: Collection[str] | None = None) -> Ite
     with guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
         refuse_held(folder, against)
+        gone = read(path)
         _beat(path)
     done = threading.Event()
     thread = threading.Thread(target=_keep_beating, args=(path, done), daemon=True)
     thread.start()
     try:
-        yield
+        yield gone
     finally:
         done.set()
         thread.join()

@@ -12,13 +12,14 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from robusteval import region
 from robusteval.attacks import losses
 from robusteval.config import Config, build
 from robusteval.engine.memory import remembered
 from robusteval.engine.passes import QUANTUM, Chance, Passes, frozen, physical
 from robusteval.engine.session import load
 from robusteval.errors import UserError
-from robusteval.evidence import images
+from robusteval.evidence import forensics, images
 from robusteval.evidence.folder import RunFolder
 from robusteval.metrics.transforms import UNTRANSFORMED
 
@@ -62,8 +63,11 @@ def repredict(run: RunFolder, device: str) -> Repredicted:
     if (sentence := config.dataset.missing()) is not None:
         raise UserError(f"{sentence}; robusteval verify --files needs neither data nor model")
     classifier, dataset = load(config)
-    for name, met in (("model", classifier.digest), ("dataset", dataset.digest)):
-        if run.run["digests"][name] != met:
+    if (sentence := region.missing(config.threat.region)) is not None:
+        raise UserError(f"{sentence}; robusteval verify --files needs neither data nor model")
+    met_again = {"model": classifier.digest, "dataset": dataset.digest, "region": region.digest(config.threat.region)}
+    for name, met in met_again.items():
+        if run.run["digests"].get(name) != met:
             raise UserError(
                 f"{run.path}: this is not the {name} that the run met (its digest differs), so its verdicts cannot "
                 "be checked"
@@ -77,7 +81,9 @@ def repredict(run: RunFolder, device: str) -> Repredicted:
     passes = Passes(module=module, batch=batch, draws=draws, chance=chance)
     before = None if classifier.untransformed is None else classifier.untransformed.module.to(device)
     plain = None if before is None else Passes(module=before, batch=batch)
-    judge = _Judge(config=config, passes=passes, plain=plain, table=table, device=device, found=found)
+    judge = _Judge(
+        config=config, passes=passes, plain=plain, table=table, device=device, found=found, notes=forensics.notes(run)
+    )
     size = run.run["plan"]["chunk"]
     attacked = _attacked(run)
     with frozen(module), contextlib.nullcontext() if before is None else frozen(before):
@@ -95,6 +101,7 @@ class _Judge:
     table: pa.Table
     device: str
     found: Repredicted
+    notes: forensics.Notes
 
     def chunk(self, rows: Sequence[int], clean: Tensor, attacked: dict[tuple[str, int], Path]) -> None:
         part = self.table.slice(rows[0], len(rows))
@@ -114,13 +121,14 @@ class _Judge:
         names = [f"image {ids[place]}, adversarial" for place in places]
         x, y = clean[places], labels[places]
         threat = self.config.threat
-        in_box, distances = threat.in_box(points).tolist(), threat.distance(points, x).tolist()
+        in_box, distances = threat.admits(points, x).tolist(), threat.distance(points, x).tolist()
         for name, boxed, distance, eps in zip(names, in_box, distances, within[places].tolist(), strict=True):
             if not (boxed and distance <= (threat.radius if np.isnan(eps) else eps)):
                 self.found.faults.append(
-                    f"{name}: outside the threat model (distance {distance:.9g}, or outside [0, 1])"
+                    f"{name}: outside the threat model (distance {distance:.9g}, or outside [0, 1] or the region)"
                 )
         self._compare(self._logits(points), y, np.ones(len(places), dtype=bool), names)
+        self.found.faults.extend(forensics.differing(self.notes, ids[places].tolist(), x, points))
 
     def _compare_untransformed(self, logits: Tensor, part: pa.Table) -> None:
         """Compare what the model predicts without its transforms; ties by the two largest logits."""

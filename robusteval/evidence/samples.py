@@ -12,7 +12,7 @@ from robusteval.evidence.folder import RunFolder
 from robusteval.evidence.tables import table
 from robusteval.metrics.curve import radii_of, smallest_that_reach
 from robusteval.metrics.predictions import kept
-from robusteval.metrics.survey import survey, universal, worst
+from robusteval.metrics.survey import Fooling, consistency, survey, universal, worst
 from robusteval.metrics.transforms import UNTRANSFORMED
 
 _STATISTICS = ("prediction", "confidence", "label_logit", "logsumexp", "sum_p2", "entropy", "top_logits", "top_classes")
@@ -35,10 +35,32 @@ def survey_of(run: RunFolder, *, exhaustive: bool) -> dict[str, Any] | None:
     if marks is None:
         return None
     broken, clean_correct = _survey_flags(run)
+    # Runs of earlier versions were of thresholds, and say neither of the two.
+    of_8_bit, chances = marks.get("of_8_bit", True), marks.get("chances")
+    complete = marks["exhaustive"] and (exhaustive or not of_8_bit)
     return {
-        "exhaustive": exhaustive and marks["exhaustive"],
-        **survey(~broken, np.asarray(marks["columns"]), clean_correct, exhaustive=exhaustive and marks["exhaustive"]),
+        "exhaustive": complete,
+        **survey(
+            ~broken,
+            np.asarray(marks["columns"]),
+            clean_correct,
+            exhaustive=complete,
+            chances=None if chances is None else np.asarray(chances),
+        ),
+        **({"consistency": consistency(_agreement(run), marks["identity"])} if "identity" in marks else {}),
     }
+
+
+def fooling_by_class(run: RunFolder) -> Fooling | None:
+    """Return how many of each class's images that are right each parameter fools; None where there was no survey."""
+    if "survey" not in run.run["plan"]:
+        return None
+    broken, clean_correct = _survey_flags(run)
+    labels = np.concatenate([clean.column("label").to_numpy() for clean, *_ in _chunks(run)])[clean_correct]
+    kinds, group = np.unique(labels, return_inverse=True)
+    fooled = np.zeros((len(kinds), broken.shape[1]), dtype=np.int64)
+    np.add.at(fooled, group, broken[clean_correct])
+    return Fooling(labels=kinds, n=np.bincount(group, minlength=len(kinds)), fooled=fooled)
 
 
 def worst_column(run: RunFolder) -> int | None:
@@ -59,6 +81,14 @@ def _survey_flags(run: RunFolder) -> tuple[np.ndarray, np.ndarray]:
         flags.append(_matrix(stages[0], "survey_broken"))
         correct.append(clean.column("clean_correct").to_numpy(zero_copy_only=False))
     return np.concatenate(flags), np.concatenate(correct)
+
+
+def _agreement(run: RunFolder) -> np.ndarray:
+    """Return whether every image's prediction at every parameter is the clean one, [n, columns] bool."""
+    same = [np.zeros((0, len(run.run["plan"]["survey"]["columns"])), dtype=bool)]
+    for clean, *stages in _chunks(run):
+        same.append(_matrix(stages[0], "survey_prediction") == clean.column("clean_prediction").to_numpy()[:, None])
+    return np.concatenate(same)
 
 
 def _chunks(run: RunFolder) -> Iterator[list[pa.Table]]:

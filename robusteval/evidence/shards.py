@@ -106,7 +106,7 @@ def encode(table: pa.Table) -> bytes:
 
 def set_aside(path: Path) -> None:
     """Move a damaged or foreign file into the run's ``damaged`` folder, unless another process has done so."""
-    run = next(parent for parent in path.parents if parent.name in ("shards", "adversarials")).parent
+    run = next(parent for parent in path.parents if parent.name in ("shards", "adversarials", "forensics")).parent
     target = run / "damaged" / path.parent.name / path.name
     target.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from robusteval.errors import RobustevalError, UserError
-from robusteval.evidence import atomic, derive, images, shards, stopping, worst
+from robusteval.evidence import atomic, derive, forensics, images, shards, stopping, worst
 from robusteval.evidence.folder import RunFolder
 from robusteval.evidence.repredict import repredict
 
@@ -83,14 +83,17 @@ def _source(run: RunFolder) -> str:
 def _count(run: RunFolder) -> int:
     if worst.is_merge(run):
         return sum(len(part.digests) for part in worst.parts_of(run)) + 2
-    return sum(len(run.shards(stage).inspect()[0]) for stage in run.stages) + len(list(images.every(run))) + 2
+    named = len(list(images.every(run))) + len(list(forensics.every(run)))
+    return sum(len(run.shards(stage).inspect()[0]) for stage in run.stages) + named + 2
 
 
 def file_faults(run: RunFolder) -> Iterator[str]:
     """Yield a sentence for every file that is damaged, foreign, missing, or does not follow from the shards."""
     if not run.complete:
         raise UserError(f"{run.path} is not complete; run its command again to finish it, then verify")
-    damaged = list(worst.faults(run) if worst.is_merge(run) else [*_shard_faults(run), *_image_faults(run)])
+    damaged = list(
+        worst.faults(run) if worst.is_merge(run) else [*_shard_faults(run), *_image_faults(run), *forensics.faults(run)]
+    )
     yield from damaged
     if damaged:
         return

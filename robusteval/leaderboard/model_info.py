@@ -5,7 +5,7 @@ import json
 from robusteval.errors import UserError
 from robusteval.leaderboard.rows import Row
 from robusteval.published import robustbench
-from robusteval.report.words import radius
+from robusteval.report.words import hundredths, radius
 
 
 def model_info(row: Row) -> str:
@@ -32,17 +32,13 @@ def model_info(row: Row) -> str:
         "venue": entry and entry.venue,
         "architecture": entry and entry.architecture,
         "eps": radius(row.eps),
-        "clean_acc": _percent(row.clean),
+        "clean_acc": hundredths(row.clean),
         "reported": None,
-        "autoattack_acc": _percent(row.robust),
+        "autoattack_acc": hundredths(row.robust),
         "footnote": _footnote(row),
         "unreliable": bool(row.doubts),
     }
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-
-
-def _percent(value: float | None) -> str | None:
-    return None if value is None else f"{100 * value:.2f}"
 
 
 def _footnote(row: Row) -> str:

@@ -12,7 +12,7 @@ from robusteval.leaderboard.board import Board, Place
 from robusteval.leaderboard.rows import Row
 from robusteval.published import robustbench
 from robusteval.report.rows import as_csv, as_markdown
-from robusteval.report.words import NOTHING
+from robusteval.report.words import NOTHING, hundredths
 
 LEGEND = (
     "rank: by accuracy; ties: the ranks that 95 % sampling error leaves open (exact McNemar between runs on the same "
@@ -138,18 +138,13 @@ def ties(place: Place) -> str:
     return "" if place.low is None or place.low == place.high else f"{place.low}–{place.high}"
 
 
-def percent(value: float | None) -> str:
-    """Return a fraction in per cent with the two decimals that are published."""
-    return NOTHING if value is None else f"{100 * value:.2f}"
-
-
 def _cells(row: Row, place: Place) -> list[str]:
     return [
         NOTHING if place.rank is None else str(place.rank),
         ties(place),
         row.name,
-        percent(row.clean),
-        f"{percent(row.robust)}{f' {row.marks}' if row.marks else ''}",
+        hundredths(row.clean),
+        f"{hundredths(row.robust)}{f' {row.marks}' if row.marks else ''}",
         f"{100 * row.low:.1f}–{100 * row.high:.1f}",
         "; ".join(row.notes),
     ]

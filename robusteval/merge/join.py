@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from robusteval.errors import UserError
-from robusteval.evidence import atomic, images, shards
+from robusteval.evidence import atomic, forensics, images, shards
 from robusteval.evidence.folder import RunFolder
 from robusteval.evidence.gaps import intact
 from robusteval.merge.fields import other_plan
@@ -14,11 +14,11 @@ from robusteval.merge.fields import other_plan
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """The shard of a stage on a chunk, and the adversarials that it names."""
+    """The shard of a stage on a chunk, and the files that it names: adversarials, and notes on them."""
 
     run: RunFolder
     shard: Path
-    adversarials: Path | None
+    named: tuple[Path, ...]
 
 
 def same_plan(runs: Sequence[RunFolder]) -> None:
@@ -40,7 +40,7 @@ def join(runs: Sequence[RunFolder], target: RunFolder) -> None:
         if (first.path / name).is_file():
             atomic.create(target.path / name, (first.path / name).read_bytes())
     for unit in units:
-        for path in filter(None, [unit.adversarials, unit.shard]):  # with the shard the unit is there
+        for path in [*unit.named, unit.shard]:  # with the shard the unit is there
             _copy(path, target.path / path.relative_to(unit.run.path))
     for run in runs:
         for path in sorted(run.seconds.glob("*.txt")):
@@ -57,7 +57,8 @@ def _units(runs: Sequence[RunFolder], target: RunFolder) -> list[Unit]:
                 if run.path.resolve() == target.path.resolve():
                     shards.set_aside(path)
             for chunk, path in there.items():
-                unit = Unit(run=run, shard=path, adversarials=images.named_by(path, run, stage))
+                named = filter(None, [images.named_by(path, run, stage), forensics.named_by(path, run, stage)])
+                unit = Unit(run=run, shard=path, named=tuple(named))
                 before = found.setdefault((stage, chunk), unit)
                 if before.shard.read_bytes() != path.read_bytes():
                     raise UserError(

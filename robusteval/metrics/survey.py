@@ -6,6 +6,7 @@ the universal attack, for the worst threshold of each image, and for the publish
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,18 +21,59 @@ def thresholds() -> np.ndarray:
     return (np.arange(GREYS + 1) - 0.5) / (GREYS - 1)
 
 
-def survey(correct: np.ndarray, parameters: np.ndarray, clean_correct: np.ndarray, *, exhaustive: bool) -> dict:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fooling:
+    """How many images of each class are fooled by each parameter: ``labels`` [k], their originally right images ``n``
+    [k], and ``fooled`` [k, columns] of them. Classes without an image that is right are left out."""
+
+    labels: np.ndarray
+    n: np.ndarray
+    fooled: np.ndarray
+
+
+def survey(
+    correct: np.ndarray,
+    parameters: np.ndarray,
+    clean_correct: np.ndarray,
+    *,
+    exhaustive: bool,
+    chances: np.ndarray | None = None,
+) -> dict:
     """Return what flags ``correct`` [n, columns] at ``parameters`` [columns] say, in plain numbers.
 
     ``universal`` is the accuracy of each parameter, {parameter, value, low, high, correct, n} in the order given;
     ``worst`` the first of its lowest; ``per_image`` the accuracy when each image gets its own worst parameter. An
-    ``exhaustive`` one of solarization adds ``random``: what RandSol would reach, see :func:`random_search`.
+    ``exhaustive`` one adds ``random``: what a random search would reach, see :func:`random_search`, that draws each
+    parameter with its chance [columns]; without chances it is RandSol.
     """
     curve = universal(correct, parameters)
     found = {"universal": curve, "worst": worst(curve), "per_image": rate(clean_correct & correct.all(axis=1))}
     if exhaustive:
-        found["random"] = random_search(clean_correct, fooling_measure(correct, parameters))
+        measure = fooling_measure(correct, parameters) if chances is None else ~correct @ chances
+        found["random"] = random_search(clean_correct, measure)
     return found
+
+
+def consistency(same: np.ndarray, identity: int | None) -> dict:
+    """Return how often a transform leaves the prediction alone, right or wrong, from flags [n, columns].
+
+    ``mean`` is P[f(x) = f(T(x))] for a random parameter, {value, low, high, n} with a normal interval over the images,
+    and ``adversarial`` the share of images whose prediction no parameter changes (Shifman & Weiss 2024,
+    https://arxiv.org/abs/2404.07153). The column ``identity`` is left out.
+    """
+    kept = same if identity is None else np.delete(same, identity, axis=1)
+    share, n = kept.mean(axis=1), len(kept)
+    value = float(share.mean()) if n else None
+    half = 1.959964 * float(share.std(ddof=1)) / n**0.5 if n > 1 else None
+    return {
+        "mean": {
+            "value": value,
+            "low": None if value is None or half is None else max(value - half, 0.0),
+            "high": None if value is None or half is None else min(value + half, 1.0),
+            "n": n,
+        },
+        "adversarial": rate(np.logical_and.reduce(kept, axis=1)),
+    }
 
 
 def universal(correct: np.ndarray, parameters: Sequence[float] | np.ndarray) -> list[dict]:

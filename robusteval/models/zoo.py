@@ -226,8 +226,7 @@ def _parts(network: Any, count: int) -> list[list[tuple[nn.Module, str | None]]]
     if count == 1:
         return [[(network, None)]]
     if (mixed := getattr(network, "comp_model", None)) is not None:
-        members = [[(member, None)] for member in mixed.models]
-        return [*members, [(mixed.policy_net, "model"), (mixed.bn, "bn")]]
+        return [*([(member, None)] for member in mixed.models), [(mixed.policy_net, "model"), (mixed.bn, "bn")]]
     if (standard := getattr(network, "std_model", None)) is not None:
         return [[(standard, None)], [(network.rob_model, None)]]
     return [[(member, None)] for member in network.models]

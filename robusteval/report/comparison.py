@@ -70,7 +70,7 @@ def compare(runs: Sequence[Compared], seed: int = 0) -> dict[str, Any]:
         for pair, p in zip(pairs, holm([pair[part]["p"] for pair in pairs]), strict=True):
             pair[part]["p_holm"] = p
     return {
-        "images": {key: runs[0].results["dataset"][key] for key in ("name", "n", "digest")},
+        "images": {**runs[0].results["dataset"], "n": len(runs[0].samples)},
         "runs": [_entry(run) for run in runs],
         "differences": list(differences(runs)),
         "pairs": pairs,
@@ -94,6 +94,7 @@ def differences(runs: Sequence[Compared]) -> Iterator[dict[str, Any]]:
         "seed": [fact["seed"] for fact in facts],
         "mode": [fact["plan"]["mode"] for fact in facts],
         "draws": [fact["draws"] for fact in facts],
+        "stopping rule": [fact["plan"].get("stopping") for fact in facts],
         "preprocessing": [fact["digests"]["preprocessing"] for fact in facts],
     }
     if len(set(model)) == 1:

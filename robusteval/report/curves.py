@@ -6,6 +6,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from robusteval.report.canvas import ATTACKED, CLEAN, FAINT, INK, WORST, page, tidy
+from robusteval.report.parameters import parameter_of
 from robusteval.report.words import percent
 
 
@@ -21,7 +22,7 @@ def draw_survey(path: Path, results: dict[str, Any], survey: dict[str, Any]) -> 
         left = figure.add_subplot(1, sides, 1)
         _universal(left, results, survey)
         if sides == 2:
-            _random(figure.add_subplot(1, 2, 2, sharey=left), results, survey)
+            random_tries(figure.add_subplot(1, 2, 2, sharey=left), results, survey)
     return path
 
 
@@ -29,15 +30,16 @@ def _universal(axes: Axes, results: dict[str, Any], survey: dict[str, Any]) -> N
     points, worst = survey["universal"], survey["worst"]
     x = [p["parameter"] for p in points]
     axes.fill_between(x, [p["low"] for p in points], [p["high"] for p in points], color=CLEAN, alpha=0.2, linewidth=0)
-    axes.plot(x, [p["value"] for p in points], color=CLEAN, label="one threshold for all images, 95 % interval")
+    axes.plot(x, [p["value"] for p in points], color=CLEAN, label="one number for all images, 95 % interval")
     label = f"worst for all: {percent(worst['value'])} at {worst['parameter']:.4g}"
     axes.plot(worst["parameter"], worst["value"], "o", color=ATTACKED, label=label)
     _levels(axes, results, survey)
-    axes.set(xlabel="threshold: pixels at or above it are inverted", ylabel="accuracy", title="universal")
+    axes.set(xlabel=parameter_of(results["attack"]["name"]), ylabel="accuracy", title="universal")
 
 
-def _random(axes: Axes, results: dict[str, Any], survey: dict[str, Any]) -> None:
-    tries = survey["random"]
+def random_tries(axes: Axes, results: dict[str, Any], survey: dict[str, Any]) -> None:
+    """Draw the expected accuracy of a random search over the number of its tries."""
+    tries, solarized = survey["random"], results["attack"]["name"] == "solarize"
     x, y = [t["tries"] for t in tries], [t["value"] for t in tries]
     low = [max(0.0, t["value"] - 2 * t["se"]) for t in tries]
     high = [min(1.0, t["value"] + 2 * t["se"]) for t in tries]
@@ -45,11 +47,11 @@ def _random(axes: Axes, results: dict[str, Any], survey: dict[str, Any]) -> None
     axes.plot(x, y, color=ATTACKED, label="expected accuracy, ± 2 standard errors of one run")
     published = next((t for t in tries if t["tries"] == 10), None)
     if published:
-        axes.plot(
-            10, published["value"], "s", color=INK, label=f"10 tries, as published: {percent(published['value'])}"
-        )
+        words = "10 tries, as published" if solarized else "10 tries, the default"
+        axes.plot(10, published["value"], "s", color=INK, label=f"{words}: {percent(published['value'])}")
     _levels(axes, results, survey)
-    axes.set(xlabel="random thresholds tried for each image", title="random search (RandSol), in closed form")
+    name = "random search (RandSol)" if solarized else "random search"
+    axes.set(xlabel="random numbers tried for each image", ylabel="accuracy", title=f"{name}, in closed form")
 
 
 def _levels(axes: Axes, results: dict[str, Any], survey: dict[str, Any]) -> None:

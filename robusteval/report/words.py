@@ -23,6 +23,11 @@ def percent(value: float | None) -> str:
     return NOTHING if value is None else f"{100 * value:.1f} %"
 
 
+def hundredths(value: float | None) -> str:
+    """Return a fraction in per cent with two decimals, as leaderboards do."""
+    return NOTHING if value is None else f"{100 * value:.2f}"
+
+
 def interval(rate: dict[str, Any]) -> str:
     """Return the 95 % interval of a rate, in per cent."""
     return f"{100 * rate['low']:.1f} – {100 * rate['high']:.1f}"
@@ -56,7 +61,8 @@ def largest(eps: float | Sequence[float] | None) -> float | None:
 def threat_in_words(threat: dict[str, Any]) -> str:
     """Return a threat model in a few words, such as ``linf 8/255, top1``."""
     ball = "unbounded" if threat["norm"] == "unbounded" else f"{threat['norm']} {radii(threat['eps'])}"
-    return f"{ball}, {threat['goal']}"
+    confined = f", {threat['region']}" if threat.get("region") else ""
+    return f"{ball}{confined}, {threat['goal']}"
 
 
 def seconds(value: float) -> str:

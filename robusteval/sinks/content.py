@@ -12,6 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from omegaconf import OmegaConf
 
+from robusteval.report.flags import dagger
+from robusteval.report.words import interval, percent
+
 Scalar = str | int | float | bool | None
 
 
@@ -35,9 +38,15 @@ def config(folder: Path) -> dict[str, Any]:
 
 
 def numbers(values: Mapping[str, Any]) -> dict[str, Scalar]:
-    """Return every single value of results.json under its path, joined by ``/``; None is left out, lists are tables."""
+    """Return every single value of results.json under its path, joined by ``/``; None is left out, lists are tables.
+
+    And robust accuracy in words, with its interval, and a dagger where a check failed.
+    """
     sent = {key: value for key, value in values.items() if key not in ("sinks", "provenance")}
-    return {path: value for path, value in _leaves(sent) if value is not None and not isinstance(value, list)}
+    found = {path: value for path, value in _leaves(sent) if value is not None and not isinstance(value, list)}
+    robust = values["robust"]["accuracy"]
+    # A chart shows a number alone; this one says whether a check failed.
+    return {**found, "robust/accuracy/in_words": f"{percent(robust['value'])}{dagger(values)} ({interval(robust)})"}
 
 
 def tables(values: Mapping[str, Any]) -> dict[str, Rows]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from robusteval.errors import RobustevalError
+from robusteval.report.flags import EXPLAINED, dagger
 from robusteval.sinks import content
 from robusteval.sinks.options import WandbLogger
 
@@ -118,7 +119,8 @@ def _open(logger: WandbLogger, folder: Path, mode: str, identity: str) -> Any:
         entity=logger.entity,
         group=logger.group,
         job_type="evaluation",
-        name=folder.resolve().name,
+        name=folder.resolve().name + dagger(results),
+        notes=EXPLAINED if dagger(results) else None,
         tags=list(dict.fromkeys([*logger.tags, *(word[:64] for word in about)])),
         config=content.config(folder),
         id=identity,

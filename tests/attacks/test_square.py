@@ -106,11 +106,11 @@ def test_windows_lie_everywhere_and_their_signs_are_fair(
     side = torch.tensor(sides(attack, 6, 9, "linf"))
     for place, length in ((0, 6), (1, 9)):
         for size in side.unique().tolist():
-            corners = state.corner[:, side == size, place].flatten().long()
+            corners = state.drawn[:, side == size, place].flatten().long()
             share = corners.bincount(minlength=length - size + 1) / len(corners)
             assert len(share) == length - size + 1
             assert (share * len(share) - 1).abs().max() < 6 * (len(share) / len(corners)) ** 0.5
-    assert float(state.up.float().mean()) == pytest.approx(0.5, abs=0.02)
+    assert float(state.drawn[..., 2:].float().mean()) == pytest.approx(0.5, abs=0.02)
 
 
 @pytest.mark.parametrize("shape", [shape for shape in SHAPES if min(shape[1:]) >= 3])

@@ -6,10 +6,12 @@ parameters want gradients is the same for both sides (--freeze: they do not). On
 
 import argparse
 import dataclasses
+import itertools
 import platform
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import measure
@@ -27,7 +29,10 @@ MNIST_WEAK = 0.12  # where APGD leaves mnist_cnn about 15 %
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line to measure: our attack against a peer on a network at a radius, and how much faster it shall be."""
+    """One line to measure: our attack against a peer on a network at a radius, and how much faster it shall be.
+
+    ``n`` images at most, so that no row takes much longer than a quarter of an hour.
+    """
 
     key: str
     net: str
@@ -36,6 +41,7 @@ class Row:
     peer: str
     budget: Budget
     goal: float
+    n: int = 128
     mode: Mode = "exact"
 
     @property
@@ -45,26 +51,30 @@ class Row:
 
 
 def rows() -> Iterator[Row]:
-    """Yield every row: undefended, weak and robust networks, MNIST's and CIFAR's."""
+    """Yield every row: undefended, weak and robust networks, MNIST's and CIFAR's.
+
+    ResNet-32 is undefended, so that it is weak or robust only in balls as small as those below.
+    """
     goals = {"torchattacks": (15.0, 1.2), "foolbox": (20.0, 1.6), "ART": (20.0, 1.6)}
     for peer, (undefended, robust) in goals.items():
         for net, eps in (("mnist_cnn", "0.3"), ("resnet32", "8/255")):
             budget = dataclasses.replace(FULL, steps=40)
             yield Row(key="pgd", net=net, eps=eps, attack="pgd", peer=peer, budget=budget, goal=undefended)
-        for net, eps in (("mnist_cnn_at", "0.3"), ("resnet2b", "2/255")):
-            yield Row(key="pgd100", net=net, eps=eps, attack="pgd", peer=peer, budget=FULL, goal=robust)
-    for net, eps in (("mnist_cnn", str(MNIST_WEAK)), ("resnet2b", "8/255")):
+        for net, eps, n in (("mnist_cnn_at", "0.3", 128), ("resnet2b", "2/255", 128), ("resnet32", "0.25/255", 32)):
+            yield Row(key="pgd100", net=net, eps=eps, attack="pgd", peer=peer, budget=FULL, goal=robust, n=n)
+    for net, eps in (("mnist_cnn", str(MNIST_WEAK)), ("resnet2b", "8/255"), ("resnet32", "1/255")):
         peer = "pyautoattack apgd-ce"
         yield Row(key="apgd", net=net, eps=eps, attack="apgd-ce", peer=peer, budget=FULL, goal=4.5)
-    for key, attack, peer, goal in (
-        ("fab", "fab-t", "pyautoattack fab-t", 2.5),
-        ("aa", "autoattack", "pyautoattack", 1.7),
-    ):
-        for net, eps in (("mnist_cnn_at", "0.3"), ("resnet2b", "2/255")):
-            yield Row(key=key, net=net, eps=eps, attack=attack, peer=peer, budget=FULL, goal=goal)
-    for net, eps in (("mnist_cnn_at", "0.3"), ("resnet2b", "2/255")):
-        peer, goal = "pyautoattack", 2.3
-        yield Row(key="fast", net=net, eps=eps, attack="autoattack", peer=peer, budget=FULL, goal=goal, mode="fast")
+    robust = (("mnist_cnn_at", "0.3", 64), ("resnet2b", "2/255", 64), ("resnet32", "0.25/255", 16))
+    fewer = dataclasses.replace(FULL, steps=20)
+    for net, eps, n in robust:
+        budget, peer = fewer if net == "resnet32" else FULL, "pyautoattack fab-t"
+        yield Row(key="fab", net=net, eps=eps, attack="fab-t", peer=peer, budget=budget, goal=2.5, n=n)
+    modes: tuple[tuple[str, Mode, float], ...] = (("aa", "exact", 1.7), ("fast", "fast", 2.3))
+    for (key, mode, goal), (net, eps, n) in itertools.product(modes, robust):
+        budget = dataclasses.replace(fewer, queries=500) if net == "resnet32" else FULL
+        peer = "pyautoattack"
+        yield Row(key=key, net=net, eps=eps, attack="autoattack", peer=peer, budget=budget, goal=goal, n=n, mode=mode)
 
 
 HEAD = (
@@ -106,7 +116,7 @@ def main(argv: Sequence[str]) -> int:
     keys = sorted({row.key for row in rows()})
     parser.add_argument("--rows", nargs="+", default=["all"], choices=["all", *keys], help="which rows")
     parser.add_argument("--nets", nargs="+", default=None, help="only these networks")
-    parser.add_argument("--n", type=int, default=100, help="images of each network, all of them classified correctly")
+    parser.add_argument("--n", type=int, default=None, help="images of a network at most, all classified correctly")
     parser.add_argument("--pairs", type=int, default=6, help="runs of each side (the least for a 95 %% interval: 6)")
     parser.add_argument("--steps", type=int, default=None, help="other than the budgets of the rows")
     parser.add_argument("--queries", type=int, default=None, help="of Square, other than 5000")
@@ -114,7 +124,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--data", type=Path, default=SHARED, help="folder with cifar10/")
     parser.add_argument("--out", type=Path, default=None, help="file for the table")
     given = parser.parse_args(argv)
-    if min(given.n, given.pairs) < 1:
+    if given.pairs < 1 or (given.n is not None and given.n < 1):
         parser.error("--n and --pairs are at least 1")
     torch.set_num_threads(1)
     table = [_machine(given.pairs), "", HEAD]
@@ -126,16 +136,16 @@ def main(argv: Sequence[str]) -> int:
             print(f"skipped {row.net}: {path} is absent", file=sys.stderr)
             continue
         steps, queries = given.steps or row.budget.steps, given.queries or row.budget.queries
-        row = dataclasses.replace(row, budget=Budget(steps=steps, queries=queries))
-        table.append(line(row, list(_pairs(row, given.n, given.pairs, given.data, freeze=given.freeze))))
+        row = dataclasses.replace(row, budget=Budget(steps=steps, queries=queries), n=given.n or row.n)
+        table.append(line(row, list(_pairs(row, given.pairs, given.data, freeze=given.freeze))))
         print(table[-1], flush=True)
         if given.out is not None:  # after each row: the next may take an hour
             given.out.write_text("\n".join(table) + "\n", encoding="utf-8")
     return 0
 
 
-def _pairs(row: Row, n: int, count: int, data: Path, *, freeze: bool) -> Iterator[measure.Pair]:
-    net = nets.load(row.net, n, data)
+def _pairs(row: Row, count: int, data: Path, *, freeze: bool) -> Iterator[measure.Pair]:
+    net = nets.load(row.net, row.n, data)
     net.module.requires_grad_(not freeze)
     problem = Problem(network=net.module, images=net.images, labels=net.labels, eps=row.radius)
     ours, peer = OURS[row.attack], PEERS[row.peer]
@@ -156,8 +166,9 @@ def _machine(pairs: int) -> str:
     """Return a sentence on where and how this was measured."""
     names = [line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")]
     return (
-        f"{names[0] if names else platform.processor() or platform.machine()}, 1 thread, torch {torch.__version__}; "
-        f"medians of {pairs} pairs run in turn in one process; the interval is of the median, by order statistics."
+        f"{names[0] if names else platform.processor() or platform.machine()}, 1 thread, torch {torch.__version__}, "
+        f"{datetime.now(UTC):%Y-%m-%d}; medians of {pairs} pairs run in turn in one process, by seconds of the "
+        "processor; the interval is of the median, by order statistics."
     )
 
 

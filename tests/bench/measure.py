@@ -1,4 +1,7 @@
-"""Pairs of runs, one after the other in one process, and what their ratios say."""
+"""Pairs of runs, one after the other in one process, and what their ratios say.
+
+Seconds are those of the processor: on one thread they are the clock's, less what other programs took meanwhile.
+"""
 
 import math
 import statistics
@@ -15,7 +18,7 @@ from robusteval.attacks.base import Attack
 from robusteval.engine import oracle
 from robusteval.engine.board import Board
 from robusteval.engine.devices import slots_for
-from robusteval.engine.passes import Passes, frozen
+from robusteval.engine.passes import Passes, frozen, physical
 from robusteval.engine.search import Chunk, Searcher
 from robusteval.engine.stages import Mode, Precision, stages_of
 from robusteval.engine.whole import brought_inside
@@ -53,7 +56,8 @@ class Engine:
 
     @classmethod
     def of(cls, problem: Problem, mode: Mode) -> "Engine":
-        slots = slots_for(torch.device("cpu"), problem.images.shape[-1])
+        weights = sum(part.numel() for part in problem.network.parameters())
+        slots = slots_for(torch.device("cpu"), problem.images.shape[-1], weights)
         with frozen(problem.network):
             given = Passes(module=problem.network, batch=slots)
             choice = oracle.choose(given, problem.images[:32], problem.labels[:32], "rule", gradients=True)
@@ -79,14 +83,13 @@ class Engine:
         return board
 
     def pure_time(self, forward: int, backward: int, rounds: int = 7) -> float:
-        """Return the seconds of so many passes in full batches of the slots, and of nothing else.
+        """Return the seconds of so many passes in full batches of the slots (of all images), and of nothing else.
 
         Every backward pass goes with a forward one. The medians of ``rounds`` batches of either kind are multiplied up.
         """
         x, y = self.problem.images, self.problem.labels
-        batch, labels = (
-            rows.repeat(-(-self.slots // len(rows)), *[1] * (rows.ndim - 1))[: self.slots] for rows in (x, y)
-        )
+        size = min(self.slots, physical(len(x)))
+        batch, labels = (rows.repeat(-(-size // len(rows)), *[1] * (rows.ndim - 1))[:size] for rows in (x, y))
         (passes,) = self.oracles.values()
 
         def both() -> None:
@@ -96,7 +99,7 @@ class Engine:
 
         with frozen(self.problem.network):
             alone, with_gradient = _median_time(lambda: passes.logits(batch), rounds), _median_time(both, rounds)
-        return (alone * (forward - backward) + with_gradient * backward) / self.slots
+        return (alone * (forward - backward) + with_gradient * backward) / size
 
 
 def pairs(problem: Problem, budget: Budget, ours: Ours, peer: Peer, count: int, mode: Mode) -> Iterator[Pair]:
@@ -104,12 +107,12 @@ def pairs(problem: Problem, budget: Budget, ours: Ours, peer: Peer, count: int, 
     threat = ThreatModel(norm="linf", eps=problem.eps)
     engine = Engine.of(problem, mode)
     for seed in range(count):
-        begun = time.perf_counter()
+        begun = time.process_time()
         board = engine.run(ours(budget), threat, mode, seed)
-        between = time.perf_counter()
+        between = time.process_time()
         with silence():
             points = peer(problem, budget, seed)
-        ended = time.perf_counter()
+        ended = time.process_time()
         forward, backward = int(board.forward.sum()), int(board.backward.sum())
         yield Pair(
             ours=between - begun,
@@ -145,9 +148,9 @@ def _median_time(run: Callable[[], object], rounds: int) -> float:
     run()  # to warm up
     times = []
     for _ in range(rounds):
-        begun = time.perf_counter()
+        begun = time.process_time()
         run()
-        times.append(time.perf_counter() - begun)
+        times.append(time.process_time() - begun)
     return statistics.median(times)
 
 

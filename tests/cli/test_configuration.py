@@ -78,7 +78,7 @@ def test_every_file_says_what_it_is_and_composes_alone(group: str, name: str) ->
     # pgd, the default, needs a radius, and none is usual for L2 on MNIST
     radius = ["threat.eps=0.5", "threat.norm=l2"] if name in ("unbounded", "l2") else []
     given = configuration(f"{group}={name}", *needed, *radius)
-    assert getattr(given, group) is not None
+    assert group == "experiment" or getattr(given, group) is not None
     assert build(given.plain()) == given  # what a worker is given
 
 

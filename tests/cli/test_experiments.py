@@ -81,3 +81,17 @@ def test_an_experiment_that_is_not_there_is_told(answer: Callable) -> None:
     given = answer("experiment=padding_stud")
     assert given.code == 2
     assert "did you mean 'padding_study'?" in given.err
+
+
+def test_what_a_study_rests_on_cannot_be_changed(answer: Callable, evaluated: list) -> None:
+    for override in ("engine.stop=first", "attack=fgsm"):
+        said = answer("experiment=confidence_study", override, "logger=none")
+        assert said.code == 2
+        assert f"{override}: experiment=confidence_study sets {override.partition('=')[0]} itself" in said.err
+    assert not evaluated
+    asked = experiments.asked(["experiment=confidence_study", "model=mnist_cnn,mnist_cnn_at"], None)
+    assert asked is not None
+    given = [build(composed(combination)) for combination in sweep(asked.overrides)]
+    assert {(one.model.name, one.attack.method, one.engine.stop) for one in given} == {
+        (model, attack, "never") for model in ("mnist_cnn", "mnist_cnn_at") for attack in ("noise", "pgd", "square")
+    }

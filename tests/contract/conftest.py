@@ -51,6 +51,10 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"mode": "universal"},
         {"mode": "exhaustive"},
     ],
+    **{name: [{"iterations": 3}] for name in ("brightness", "contrast", "gamma", "hue", "invert", "jpeg", "rotate")},
+    **{name: [{"iterations": 3}] for name in ("low_pass", "high_pass")},
+    "posterize": [{"mode": "exhaustive"}],
+    "translate": [{"mode": "exhaustive"}, {"iterations": 3}],
 }
 # Options with which an attack that claims the optimum is held to it, by norm.
 AT_OPTIMUM: dict[tuple[str, str], list[dict[str, Any]]] = {

@@ -36,7 +36,7 @@ def test_the_optimum_is_reached_within_one_per_cent(optimum_case: Any, shape: tu
     attack = optimum_case.attack
     if getattr(attack, "init", "zero") == "random" and math.prod(shape) < 3 and optimum_case.norm == "l2":
         pytest.skip("in two dimensions a random start may lie right behind the image, where gradient steps hardly turn")
-    for classes in (2, 3, 10):
+    for classes in (2, 3, 10) if shape == SHAPES[1] else (10,):
         if classes < attack.min_classes():
             continue
         problem = linear_problem(optimum_case.norm, shape, classes=classes, radius=0.1, n=6, seed=classes)

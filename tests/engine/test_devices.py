@@ -1,8 +1,9 @@
 """Which process runs where, on machines that are only pretended."""
 
 import pytest
+import torch
 
-from robusteval.engine.devices import devices_of
+from robusteval.engine.devices import Across, devices_of, slots_for
 from robusteval.errors import UserError
 
 
@@ -37,3 +38,39 @@ def test_each_process_gets_the_processor_or_a_gpu_of_its_own(
 def test_what_is_not_there_is_refused(name: str, workers: int, gpus: int, said: str) -> None:
     with pytest.raises(UserError, match=said):
         devices_of(name, workers, gpus)
+
+
+def test_an_apple_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(UserError, match="shows no Apple GPU"):
+        devices_of("mps", 1, 0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert devices_of("mps", 1, 0) == [torch.device("mps")]
+    with pytest.raises(UserError, match=r"runtime\.workers=1"):
+        devices_of("mps", 2, 0)
+
+
+def test_a_network_across_devices_gives_its_answers_and_gradients_where_the_images_are() -> None:
+    class Elsewhere(torch.nn.Module):
+        """A network that is on a pretended device."""
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            went.append(images)
+            return images.flatten(1) * torch.arange(12.0)
+
+    went: list[torch.Tensor] = []
+    images = torch.rand(3, 1, 3, 4, requires_grad=True)
+    answer = Across(Elsewhere(), torch.device("cpu"))(images)
+    answer.sum().backward()
+    assert went
+    assert images.grad is not None
+    assert torch.equal(images.grad.flatten(1), torch.arange(12.0).expand(3, 12))
+
+
+def test_only_tiny_networks_get_many_slots_on_the_processor() -> None:
+    """Of the others nothing would be gained, and the memory of a large network's batch would be lost."""
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert slots_for(cpu, 28, 166_406) == slots_for(cpu, 32, 112_006) == 256
+    assert slots_for(cpu, 32, 464_154) == slots_for(cpu, 64, 112_006) == 64
+    assert slots_for(cpu, 224, 112_006) == 16
+    assert slots_for(cuda, 32, 464_154) == 512

@@ -117,7 +117,7 @@ def test_a_disk_that_becomes_read_only_in_the_midst(
     original, calls = Searcher.run, []
 
     def search(self: Searcher, *given: Any) -> Any:
-        calls.append(1)
+        calls.extend([1] * (not given[0].draws.startswith("probe")))
         if len(calls) == 2:
             mount("ro")
         return original(self, *given)
@@ -177,7 +177,7 @@ def test_a_run_folder_that_vanishes_in_the_midst(
     original, calls = Searcher.run, []
 
     def search(self: Searcher, *given: Any) -> Any:
-        calls.append(1)
+        calls.extend([1] * (not given[0].draws.startswith("probe")))
         if len(calls) == 2:
             folder_of(tmp_path / "runs").rename(tmp_path / "elsewhere")
         return original(self, *given)

@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from robusteval.cli import run
-from robusteval.evidence import lock
+from robusteval.evidence import atomic, lock
 
 
 def unfinish(folder: Path) -> None:
@@ -55,9 +57,12 @@ def test_damaged_shards_are_computed_again(
     assert (damaged / "damaged").exists() == (damage is not Path.unlink)
 
 
-def test_a_shard_under_another_chunks_name_is_foreign(damaged: Path, finished: Path, command: list[str]) -> None:
+@pytest.mark.parametrize("stage", ["clean", "pgd"])
+def test_a_shard_under_another_chunks_name_is_foreign(
+    damaged: Path, finished: Path, command: list[str], stage: str
+) -> None:
     unfinish(damaged)
-    first, second = shard(damaged, "pgd", 0), shard(damaged, "pgd", 1)
+    first, second = shard(damaged, stage, 0), shard(damaged, stage, 1)
     digest = first.stem.rpartition("-")[2]
     second.unlink()
     shutil.copy(first, first.with_name(f"00001-{digest}.parquet"))
@@ -69,19 +74,32 @@ def test_a_shard_of_another_run_is_foreign(damaged: Path, finished: Path, comman
     assert run([*command, "seed=1", f"runs.dir={tmp_path / 'other'}"]) == 0
     (other,) = (path.parent for path in (tmp_path / "other").glob("*/run.json"))
     unfinish(damaged)
-    victim, foreign = shard(damaged, "pgd", 2), shard(other, "pgd", 2)
-    victim.unlink()
-    shutil.copy(foreign, victim.with_name(foreign.name))
+    for stage in ("clean", "pgd"):
+        victim, foreign = shard(damaged, stage, 2), shard(other, stage, 2)
+        victim.unlink()
+        shutil.copy(foreign, victim.with_name(foreign.name))
     assert run([*command, f"runs.dir={damaged.parent}"]) == 0
     assert (damaged / "samples.parquet").read_bytes() == (finished / "samples.parquet").read_bytes()
 
 
-def test_damaged_adversarials_are_made_again(damaged: Path, finished: Path, command: list[str]) -> None:
+def swap(path: Path) -> None:
+    """Put another chunk's file in the place of this one."""
+    other = next(one for one in sorted(path.parent.iterdir()) if one != path)
+    shutil.copy(other, path)
+
+
+@pytest.mark.parametrize("damage", [flip, truncate, empty, swap, Path.unlink])
+def test_damaged_adversarials_are_made_again(
+    damaged: Path, finished: Path, command: list[str], damage: Callable[[Path], None]
+) -> None:
     unfinish(damaged)
-    victim = next((damaged / "adversarials").rglob("*.safetensors"))
-    flip(victim)
+    victim = sorted((damaged / "adversarials").rglob("*.safetensors"))[0]
+    damage(victim)
     assert run([*command, f"runs.dir={damaged.parent}"]) == 0
     assert victim.read_bytes() == (finished / victim.relative_to(damaged)).read_bytes()
+    assert (damaged / "samples.parquet").read_bytes() == (finished / "samples.parquet").read_bytes()
+    set_aside = list((damaged / "damaged").rglob(victim.name))
+    assert len(set_aside) == (damage is not Path.unlink)
 
 
 def test_a_complete_run_is_shown_without_a_pass(
@@ -119,8 +137,7 @@ def test_changed_weights_are_refused(damaged: Path, command: list[str], capsys: 
 
 def holder(path: Path, **changes: object) -> None:
     me = {"host": "elsewhere/pid:[1]", "pid": 1, "started": "1", "slurm": None, "heartbeat": time.time()}
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({**me, **changes}))
+    atomic.write(path, json.dumps({**me, **changes}).encode())
 
 
 def test_a_fresh_lock_of_another_host_is_respected(
@@ -129,14 +146,45 @@ def test_a_fresh_lock_of_another_host_is_respected(
     unfinish(damaged)
     holder(damaged / "locks" / "1-of-1", host="node7/pid:[1]", pid=4242, slurm="99")
     assert run([*command, f"runs.dir={damaged.parent}"]) == 1
-    assert "node7, process 4242, Slurm job 99" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "node7, process 4242, Slurm job 99" in told
+    assert re.search(r"sign of life \d+ s ago on that machine", told)
     assert not (damaged / "results.json").exists()
 
 
-def test_a_stale_lock_is_taken_over(damaged: Path, command: list[str]) -> None:
+def test_a_stale_lock_is_taken_over(damaged: Path, command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     unfinish(damaged)
     holder(damaged / "locks" / "1-of-1", heartbeat=time.time() - lock.STALE_SECONDS - 1)
     assert run([*command, f"runs.dir={damaged.parent}"]) == 0
+    assert "was left by elsewhere, process 1, which is gone; going on from there" in capsys.readouterr().err
+
+
+def test_a_job_of_slurm_waits_for_a_sign_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own former life on another node gives none; whoever lives is told from it by the next heartbeat."""
+    monkeypatch.setattr(lock, "STALE_SECONDS", 3.0)
+    path = tmp_path / "locks" / "1-of-1"
+    holder(path)
+    with pytest.raises(lock.Held), lock.hold(path.parent, path.name):
+        pass  # nobody waits on the command line
+    monkeypatch.setenv("SLURM_JOB_ID", "99")
+    with lock.hold(path.parent, path.name) as gone:
+        assert gone is not None
+        assert gone.host.startswith("elsewhere")
+    ended = threading.Event()
+
+    def live() -> None:
+        while not ended.wait(0.2):
+            holder(path)
+
+    holder(path)
+    thread = threading.Thread(target=live)
+    thread.start()
+    try:
+        with pytest.raises(lock.Held, match="is being run by elsewhere"), lock.hold(path.parent, path.name):
+            pass
+    finally:
+        ended.set()
+        thread.join()
 
 
 def test_a_damaged_lock_is_taken_over(damaged: Path, command: list[str]) -> None:
@@ -165,7 +213,8 @@ def test_the_second_process_says_who_holds_the_run(tmp_path: Path, capsys: pytes
     first = begun(tmp_path)
     try:
         assert run([*LONG, f"runs.dir={tmp_path}"]) == 1
-        assert f"process {first.pid}" in capsys.readouterr().err
+        told = capsys.readouterr().err
+        assert f"process {first.pid}; wait for it, or stop it and run the same command again" in told
     finally:
         os.kill(first.pid, signal.SIGKILL)
         first.communicate()

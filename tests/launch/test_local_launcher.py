@@ -152,7 +152,8 @@ def test_as_many_processes_as_asked_for_and_no_more_than_evaluations(
 
 
 @pytest.mark.parametrize(
-    ("codes", "whole"), [([], 0), ([0, 0], 0), ([0, 1], 1), ([1, 2, 0], 2), ([0, 75], 75), ([2, 75, 1], 75)]
+    ("codes", "whole"),
+    [([], 0), ([0, 0], 0), ([0, 1], 1), ([1, 2, 0], 2), ([0, 75], 75), ([2, 75, 1], 75), ([75, 120], 75)],
 )
 def test_the_exit_code_of_a_sweep(codes: list[int], whole: int) -> None:
     assert together(codes) == whole

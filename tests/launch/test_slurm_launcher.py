@@ -236,6 +236,7 @@ def test_fresh_is_done_once_and_not_by_the_job(slurm: Path, tmp_path: Path) -> N
     from submitit.core.utils import DelayedSubmission
 
     (pickled,) = (tmp_path / "runs").rglob("*_submitted.pkl")
-    assert DelayedSubmission.load(pickled).function.plain["mapping"]["runs"]["fresh"] is False
+    job: Any = DelayedSubmission.load(pickled).function
+    assert job.plain["mapping"]["runs"]["fresh"] is False
     (record,) = (tmp_path / "runs" / ".sweep").glob("slurm-*.json")
     assert json.loads(record.read_text())["evaluations"][0]["job"] == "101"

@@ -76,7 +76,9 @@ def test_missing_weights_are_told(tmp_path, monkeypatch):
     assert "robusteval train mnist_cnn" in sentence
 
 
-PADDED = [(mode, adversarial) for mode in ("zeros", "reflect", "replicate", "circular") for adversarial in (False, True)]
+PADDED = [
+    (mode, adversarial) for mode in ("zeros", "reflect", "replicate", "circular") for adversarial in (False, True)
+]
 
 
 @pytest.mark.parametrize(("mode", "adversarial"), PADDED)

@@ -1,4 +1,4 @@
-"""Networks with a choice of padding, and how they are trained: sizes, the published block, one step on CIFAR-10's layout."""
+"""Networks with a choice of padding, and how they are trained: sizes, the published block, a step on CIFAR-10."""
 
 import hashlib
 import io

@@ -26,7 +26,7 @@ NETWORKS = [
     ("cifar100", "Linf", "Rice2020Overfitting"),
     ("imagenet", "Linf", "Salman2020Do_R18"),
 ]
-FEW = ["attack=fgsm", "engine.slots=16", "logger=none", "evidence=all"]
+FEW = ["attack=fgsm", "checks=off", "engine.slots=16", "logger=none", "evidence=all"]
 # How the zoo's published files of each network differ from the network's own names.
 PUBLISHED = {
     "Sehwag2021Proxy_R18": lambda state: {"state_dict": {f"module.{name}": value for name, value in state.items()}},

@@ -188,7 +188,7 @@ def test_survey_marks_the_worst_threshold_and_ten_tries(
     thresholds = surveys.thresholds()
     flags = correct[:, None] & (np.random.default_rng(0).random((240, 1)) < 0.2 + np.abs(thresholds - 0.1))
     found = surveys.survey(flags, thresholds, correct, exhaustive=True)
-    draw_survey(tmp_path / "survey.png", make_results(), found)
+    draw_survey(tmp_path / "survey.png", {**make_results(), "attack": {"name": "solarize"}}, found)
     universal, random = pages["0"].axes
     assert [np.asarray(line.get_xdata())[0] for line in universal.lines if line.get_marker() == "o"] == [
         found["worst"]["parameter"]

@@ -17,7 +17,7 @@ from robusteval.errors import UserError
 from robusteval.evidence.folder import RunFolder
 from robusteval.metrics import survey as surveys
 from robusteval.report.gallery import Example, write_examples
-from robusteval.report.page import command, run
+from robusteval.report.page import command, run, sections
 from robusteval.report.page.html import count
 from robusteval.report.page.material import Material
 from robusteval.report.page.sections import SECTIONS
@@ -154,7 +154,19 @@ def test_only_what_a_run_has_is_shown(make_run: MakeRun) -> None:
     text, page = written(more)
     self_contained(text, page)
     assert set(page.attributes("id")) & names == {*shown, "over_eps", "survey"}
-    assert "after 10 tries, as published" in page.words
+    assert "after 10 tries: " in page.words
+
+
+def test_the_waterfall_falls_from_all_images_to_the_robust_ones(make_run: MakeRun) -> None:
+    folder = make_run("plain")
+    results = folder.results()
+    stages = [{"stage": "a", "entered": 237, "broken": 100}, {"stage": "b", "entered": 137, "broken": 25}]
+    results["robust"]["by_stage"] = stages
+    found = sections.stages(Material(folder=folder.path, facts={}, results=results, samples=folder.samples()))
+    assert found is not None
+    ends = [(round(row["begin"] * 240, 9), round(row["end"] * 240, 9)) for row in found["rows"]]
+    assert ends == [(240, 237), (237, 137), (137, 112)]
+    assert found["left"] == results["robust"]["accuracy"]["correct"] == 112
 
 
 def test_names_stay_text(evil: RunFolder) -> None:
@@ -175,6 +187,16 @@ def test_a_failed_check_marks_the_number_and_says_why(make_run: MakeRun) -> None
     assert "† gradient_zero. gradients are zero" in page.words
     assert command.main([str(folder.path.parent)]) == 0
     assert "†" in Page((folder.path.parent / "report.html").read_text(encoding="utf-8")).words
+
+
+def test_a_stopped_run_says_so_and_a_check_says_what_to_do(make_run: MakeRun) -> None:
+    stopped = {"rule": {"below": 0.5}, "reached": "below", "evaluated": 240, "planned": 5000, "interval": ""}
+    checks = [{"id": "logits", "verdict": "warn", "summary": "odd", "advice": "return logits"}]
+    _, page = written(make_run("stopped", stopped=stopped, checks=checks))
+    assert "240 of 5000 images in random order, stopped since it is below 50.0 %" in page.words
+    assert "hold at any time" in page.words
+    assert "What to do: return logits" in page.words
+    assert "1 to read" in page.words
 
 
 def test_examples_are_the_pixels_of_the_run(evil: RunFolder) -> None:

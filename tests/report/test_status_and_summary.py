@@ -4,13 +4,14 @@ import csv
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from robusteval.errors import UserError
-from robusteval.evidence import lock
+from robusteval.evidence import lock, sweeps
 from robusteval.report import status, summary
 from robusteval.report.runs import begun, find, look
 
@@ -86,6 +87,31 @@ def test_status_lists_what_is_missing(
     assert out.rstrip().endswith("1 done, 1 incomplete")
     assert status.main([str(tmp_path / "half")]) == 0
     assert "finished" not in capsys.readouterr().out
+
+
+def test_status_knows_what_sweeps_planned_and_their_jobs(
+    begin: Callable[..., Path], make_results: Maker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin("finished", 4, make_results())
+    begin("half", 3)
+    plan = [sweeps.Entry(run=name, task="1-of-1", overrides=[]) for name in ("finished", "half", "new", "queued")]
+    sweeps.write(tmp_path, "plan-1", plan)
+    jobs = [replace(entry, job=f"7_{number}") for number, entry in enumerate(plan) if entry.run != "new"]
+    sweeps.write(tmp_path, "slurm-7", jobs)
+    sweeps.write(tmp_path, "plan-2", plan[1:])  # the same again: no job is forgotten over it
+    (tmp_path / sweeps.FOLDER / "odd.json").write_text("{")
+    assert status.main([str(tmp_path), "--format", "csv"]) == 0
+    rows = {row["run"]: row for row in csv.DictReader(capsys.readouterr().out.splitlines())}
+    assert {name: row["state"] for name, row in rows.items()} == {
+        "finished": "done", "half": "incomplete", "new": "missing", "queued": "missing"
+    }  # fmt: skip
+    assert rows["queued"]["note"] == "not begun; Slurm job 7_3"
+    assert rows["half"]["note"].endswith("; Slurm job 7_1")
+    assert (rows["finished"]["note"], rows["new"]["note"]) == ("", "not begun")
+    assert status.main([str(tmp_path / "half")]) == 0
+    out = capsys.readouterr().out
+    assert "Slurm job 7_1" in " ".join(out.split())
+    assert "queued" not in out
 
 
 def test_summary_puts_the_most_robust_first_and_names_what_is_open(

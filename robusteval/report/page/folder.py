@@ -39,7 +39,7 @@ def page(directory: Path, runs: Sequence[tuple[RunFolder, dict[str, Any]]], inco
 
 def _row(directory: Path, run: RunFolder, results: dict[str, Any]) -> dict[str, Any]:
     threat = threat_in_words(results["threat"])
-    dataset, n = results["dataset"]["name"], results["dataset"]["n"]
+    dataset, n = results["dataset"]["name"], results["robust"]["accuracy"]["n"]
     return {
         "group": (dataset, n, largest(results["threat"]["eps"]) or 0.0, threat, results["dataset"]["digest"]),
         "link": run.report.relative_to(directory).as_posix() if run.report.is_file() else None,

@@ -24,7 +24,15 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for function in (words.percent, words.interval, words.number, words.radius, words.seconds, words.points):
+    for function in (
+        words.percent,
+        words.interval,
+        words.number,
+        words.radius,
+        words.seconds,
+        words.points,
+        words.hundredths,
+    ):
         made.filters[function.__name__] = function
     made.filters["count"] = count
     made.globals |= {"bar": bars.bar, "fall": bars.fall, "version": __version__, "NOTHING": words.NOTHING}

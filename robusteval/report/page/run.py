@@ -14,7 +14,7 @@ from robusteval.report.flags import flagged
 from robusteval.report.page.html import environment, render
 from robusteval.report.page.material import Material
 from robusteval.report.page.sections import SECTIONS
-from robusteval.report.words import threat_in_words
+from robusteval.report.words import stopped_in_words, threat_in_words
 
 
 def write(run: RunFolder, results: Mapping[str, Any], samples: pa.Table) -> Path:
@@ -36,6 +36,7 @@ def page(material: Material) -> str:
         title=f"{results['model']['name']} on {results['dataset']['name']} under {results['attack']['name']}",
         results=results,
         threat=threat_in_words(results["threat"]),
+        stopped=stopped_in_words(results["stopped"]) if "stopped" in results else None,
         flagged=flagged(results),
         verdicts=Counter(check["verdict"] for check in results["checks"]),
         failed=[check for check in results["checks"] if check["verdict"] == "fail"],

@@ -12,7 +12,9 @@ import numpy as np
 from robusteval.report.console import CALIBRATION, CONFIDENCE
 from robusteval.report.page import charts
 from robusteval.report.page.material import Material, Section
+from robusteval.report.page.perturbation import perturbation
 from robusteval.report.page.pictures import gallery
+from robusteval.report.parameters import parameter_of
 from robusteval.report.words import largest, number, percent, point_in_words, points, radius
 
 FEW = 20
@@ -30,7 +32,7 @@ def rates(material: Material) -> dict[str, Any]:
         success = {**robust["attack_success"], "value": robust["attack_success_rate"]}
         rows.append(("attack success rate", {**success, "correct": success["broken"]}, "ink"))
     if worst := (results.get("survey") or {}).get("worst"):
-        rows.append((f"worst single threshold ({worst['parameter']:.3g})", worst, "attacked"))
+        rows.append((f"worst single number ({worst['parameter']:.3g})", worst, "attacked"))
     return {"rows": rows, "nonfinite": robust.get("nonfinite", 0)}
 
 
@@ -81,9 +83,9 @@ def survey(material: Material) -> dict[str, Any] | None:
         key="parameter",
         levels=levels,
         marked=worst["parameter"],
-        x_label="threshold: pixels at or above it are inverted",
+        x_label=parameter_of(material.results["attack"]["name"]),
         colour="clean",
-        label=f"Accuracy over one threshold for all images, lowest {percent(worst['value'])}",
+        label=f"Accuracy over one number for all images, lowest {percent(worst['value'])}",
     )
     tries = [
         {**row, "low": max(0.0, row["value"] - 2 * row["se"]), "high": min(1.0, row["value"] + 2 * row["se"])}
@@ -94,7 +96,7 @@ def survey(material: Material) -> dict[str, Any] | None:
         key="tries",
         levels=levels,
         marked=10,
-        x_label="random thresholds tried for each image",
+        x_label="random numbers tried for each image",
         colour="attacked",
         label=f"Expected accuracy of the random search, {percent(tries[-1]['value'])} after {tries[-1]['tries']} tries",
     )
@@ -176,7 +178,7 @@ def parts(material: Material) -> dict[str, Any] | None:
 
 
 def cost(material: Material) -> dict[str, Any]:
-    found, n = material.results["cost"], material.results["dataset"]["n"]
+    found, n = material.results["cost"], material.results["robust"]["accuracy"]["n"]
     return {"cost": found, "each": (found["forward_passes"] + found["backward_passes"]) / n if n else None}
 
 
@@ -212,7 +214,8 @@ SECTIONS = [
     Section("rates", "Accuracy", rates),
     Section("stages", "What broke the images", stages),
     Section("over_eps", "Robust accuracy over eps", over_eps),
-    Section("survey", "Solarization, threshold by threshold", survey),
+    Section("survey", "One number at a time", survey),
+    Section("perturbation", "What the perturbations look like", perturbation),
     Section("parts", "The attacks of this merge", parts),
     Section("classes", "Class by class", classes),
     Section("calibration", "Calibration", calibration),
