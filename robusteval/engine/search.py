@@ -217,8 +217,9 @@ class Searcher:
             if not len(rows):
                 continue
             parameter = None if query.parameter is None else query.parameter[rows]
-            at, points, *told = (each.index_select(0, rows) for each in (positions, query.points, logits, loss))
-            kept = (at, points, *told, parameter)
+            points = query.points.index_select(0, rows)
+            at, said, worth = (each.index_select(0, rows) for each in (positions, logits, loss))
+            kept = (at, points, said, worth, parameter)
             if board.distance is None:
                 board.keep(*kept, success=success)
             else:

@@ -252,7 +252,7 @@ def test_the_nine_windows_of_a_larger_picture_are_cut_not_computed(tmp_path: Pat
     for crop in ((9, 8), (8, 9)):
         seen: list[Tensor] = []
         module = torch.nn.Identity()
-        module.register_forward_pre_hook(lambda _, points, kept=seen: kept.append(points[0]))
+        module.register_forward_pre_hook(lambda _, points: seen.append(points[0]))  # noqa: B023
         plain = Classifier(
             module=module, name="net", source="test", classes=2, preprocessing=Preprocessing(resize=20, crop=crop)
         )

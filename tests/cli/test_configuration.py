@@ -108,7 +108,9 @@ def test_the_keys_and_values_of_a_file_are_those_of_its_dataclass(group: str, na
     for key, field in fields.items():
         if key in required or key in ("name", "norm", "eps", "keep", "level"):  # what the file is there to choose
             continue
-        assert getattr(given, key) == field.default, key
+        factory = field.default_factory
+        default = field.default if factory is dataclasses.MISSING else factory()
+        assert getattr(given, key) == default, key
 
 
 def test_the_defaults_of_the_top_are_those_of_the_dataclasses() -> None:

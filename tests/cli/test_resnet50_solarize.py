@@ -58,6 +58,7 @@ def test_with_weights_and_pictures_it_runs(process: Callable, tmp_path: Path) ->
         *LITERAL,
         "attack.iterations=2",
         "engine.slots=16",
+        "checks=off",  # many passes of a large network, on four pictures
         "logger=none",
         TORCH_HOME=str(tmp_path / "torch"),
         IMAGENET_ROOT=str(tmp_path / "imagenet"),

@@ -127,6 +127,7 @@ def test_a_confined_run_keeps_its_region_and_its_border_ratio_is_infinite(tmp_pa
     mask[:2], mask[-2:], mask[:, :2], mask[:, -2:] = 1, 1, 1, 1
     np.save(tmp_path / "ring.npy", mask.numpy())
     found = {}
+    region = ""
     for number, region in enumerate(("border:2", f"mask:{tmp_path / 'ring.npy'}")):
         confined = made(tmp_path / str(number), "attack.steps=10", "threat.eps=1.0", f"threat.region='{region}'")
         delta = perturbations(confined)

@@ -87,7 +87,7 @@ def test_the_temperature_is_that_of_the_other_images_and_before_and_after_follow
     others = np.flatnonzero(~np.isin(dataset.ids, reported))
     network = Bundled(name="mnist_cnn").load().module
     for place in (0, 2):
-        network.get_submodule(str(place)).padding_mode = "circular"  # pyright: ignore[reportAttributeAccessIssue]
+        setattr(network.get_submodule(str(place)), "padding_mode", "circular")  # noqa: B010
     with torch.no_grad():
         logits = network(dataset.images(others)).double()
         before = network(images[0]).double()

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,7 +53,8 @@ def test_without_padding_zeros_are_put_back_behind_the_block_as_published():
     torch.manual_seed(0)
     network = ResNet20("nopad", 3).eval()
     x = torch.rand(2, 16, 30, 30)
-    same, smaller = network.blocks[0], network.blocks[3]
+    same: Any = network.blocks[0]
+    smaller: Any = network.blocks[3]
     with torch.no_grad():
         inside = same.bn2(same.conv2(F.relu(same.bn1(same.conv1(x)))))
         torch.testing.assert_close(same(x), F.relu(F.pad(inside, (2, 2, 2, 2)) + x))
