@@ -164,7 +164,7 @@ def _linf_window(state: State, schedule: "_Schedule", step: Tensor) -> Tensor:
     side, corner, up = _drawn(state, schedule, step)
     largest = int(side.max()) if may_ask() else schedule.largest
     near = torch.arange(largest, device=side.device)
-    start = corner.minimum(corner.new_tensor([height - largest, width - largest]))
+    start = torch.stack([corner[:, 0].clamp(max=height - largest), corner[:, 1].clamp(max=width - largest)], 1)
     part = start[:, :, None] + near  # the rows and the columns of each image's part, [slots, 2, largest]
     away = part - corner[:, :, None]
     inside = ((away >= 0) & (away < side[:, None, None])).float()

@@ -85,7 +85,9 @@ def run(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
             words[words.index(word)] = str(next(folder.glob(needed)).parent)
     if "RUN" in words:
         (newest, *_) = sorted(
-            (folder / "runs").glob("*/results.json"), key=lambda path: path.stat().st_mtime, reverse=True
+            (path for path in (folder / "runs").glob("*/results.json") if (path.parent / "run.json").is_file()),
+            key=lambda path: path.stat().st_mtime,
+            reverse=True,
         )
         words[words.index("RUN")] = str(newest.parent)
     if words[0] == "robusteval":

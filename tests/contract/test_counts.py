@@ -51,6 +51,8 @@ def test_counts_are_the_rows_that_were_passed(case: Any, slots: int, stop: Any) 
     survey = case.attack.columns() is not None
     if survey and (stop == "never" or slots == 16):
         pytest.skip("a survey stops at nothing anyway, and its many passes are counted once")
+    if case.attack.parametric and case.attack.method != "solarize":
+        pytest.skip("its transform hides which sample a row belongs to; the family asks as solarize does")
     n = 4 if survey else 10
     counting = Counting(small_convnet(), n)
     images = torch.rand(n, 2, 8, 8, generator=torch.Generator().manual_seed(4))

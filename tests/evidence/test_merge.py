@@ -129,7 +129,7 @@ def test_different_bytes_for_one_unit_are_refused(part: Part, capsys: pytest.Cap
     assert len(list(one.rglob("*.parquet"))) == count
 
 
-PLAN = ["n", "chunk", "chunks", "stages", "gradients", "averages_gradients", "mode", "published", "point"]
+PLAN = ["n", "chunk", "chunks", "stages", "gradients", "averages_gradients", "mode", "published", "point", "forensics"]
 OTHER = [
     *(f"plan.{name}" for name in PLAN),
     *(f"digests.{name}" for name in ("model", "dataset", "preprocessing")),
@@ -223,7 +223,7 @@ def test_the_worst_of_attacks_is_that_of_every_image(
     assert [row["alone"] for row in said["parts"]] == (broken & (broken.sum(0) == 1)).sum(1).tolist()
     assert said["cost"]["forward_passes"] == sum(results(path)["cost"]["forward_passes"] for path in parts)
     assert said["cost"]["seconds"] == pytest.approx(sum(results(path)["cost"]["seconds"] for path in parts), abs=0.01)
-    assert set(results(parts[0])) - {"survey"} <= set(said)
+    assert set(results(parts[0])) - {"survey", "perturbation"} <= set(said)
     # The kept image is the breaking attack's.
     for row, name in enumerate(table["broken_by"].to_pylist()):
         origin = {"fgsm": 0, "pgd": 1, "noise": 2, None: None}[name]

@@ -151,7 +151,7 @@ def test_an_image_is_checked_against_the_ball_in_which_it_was_broken(several: Pa
     """As if what broke it at the largest radius were claimed at the smallest."""
     for name in ("run.json", "config.yaml", "results.json"):
         (tmp_path / name).write_bytes((several / name).read_bytes())
-    for name in ("shards", "adversarials"):
+    for name in ("shards", "adversarials", "forensics"):
         (tmp_path / name).symlink_to(several / name)
     table = pq.read_table(several / "samples.parquet")
     at = table["broken_at_eps"].to_numpy(zero_copy_only=False)

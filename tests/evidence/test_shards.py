@@ -104,7 +104,7 @@ def test_workers_take_the_chunks_of_their_shard(
     from robusteval.engine import runner
 
     asked = []
-    monkeypatch.setattr(runner, "share", lambda config, run, tasks, devices, tick: asked.append(tasks))
+    monkeypatch.setattr(runner, "share", lambda config, run, tasks, devices, *_: asked.append(tasks))
     assert run([*command, f"runs.dir={tmp_path}", "runtime.shard=1/2", "runtime.workers=2"]) == 0
     assert [number for number, _ in asked[0]] == [0, 2]
 

@@ -90,7 +90,7 @@ def test_chunks_are_shared_and_no_process_is_started_for_nothing(here: Path, mon
     from robusteval.engine import runner
 
     asked = []
-    monkeypatch.setattr(runner, "share", lambda config, run, tasks, devices, tick: asked.append((tasks, devices)))
+    monkeypatch.setattr(runner, "share", lambda config, run, tasks, devices, *_: asked.append((tasks, devices)))
     given = [*NET, "model.entry=net.py:make", "runs.dir=runs", "runtime.workers=3"]
     assert run(given) == 1  # nothing was computed
     ((tasks, devices),) = asked
