@@ -155,7 +155,7 @@ class Attack:
         """Return how many classes the classifier must have."""
         return 2
 
-    def searches(self) -> bool:
+    def is_search(self) -> bool:
         """Return whether it asks for answers that only lead it on, so that their precision is a matter of speed."""
         return self.columns() is None
 
@@ -266,7 +266,7 @@ class WholeBatch(Attack):
 
     invariant: ClassVar[bool] = False
 
-    def searches(self) -> bool:
+    def is_search(self) -> bool:
         return False
 
     def bounded(self) -> bool:

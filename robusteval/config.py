@@ -197,7 +197,7 @@ def build(composed: Mapping[str, Any]) -> Config:
             f"attack={config.attack.method} looks for the nearest image with another prediction, so it takes no "
             f"threat.goal={config.threat.goal}; use threat.goal=top1 or another attack"
         )
-    if config.engine.mode != "exact" and not config.attack.searches():
+    if config.engine.mode != "exact" and not config.attack.is_search():
         raise UserError(
             f"engine.mode={config.engine.mode}: attack={config.attack.label()} has no search of ours for bfloat16 to "
             "speed up; use engine.mode=exact"

@@ -125,3 +125,8 @@ def test_early_abort_saves_passes_and_hardly_any_distance() -> None:
     assert boards[0].distance is not None
     assert boards[1].distance is not None
     torch.testing.assert_close(boards[0].distance, boards[1].distance, rtol=0.01, atol=0)
+
+
+def test_it_may_be_led_in_bfloat16() -> None:
+    """Its option ``searches`` must not hide the question whether it is a search."""
+    assert CW(searches=3).is_search()
