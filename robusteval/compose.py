@@ -90,8 +90,13 @@ def check(overrides: Sequence[str], config_dir: str | None = None) -> None:
             raise UserError(f"{text}: nothing can be taken out; give {key} a value")
         if not override.is_sweep_override() and key in known:
             value = override.value()
-            for name in value if key == "transform" and isinstance(value, list) else [value]:
+            names = value if key == "transform" and isinstance(value, list) else [value]
+            for name in names:
                 _check_option(text, key, name, known, searched)
+            if twice := next((name for name in names if names.count(name) > 1), None):
+                raise UserError(f"{text}: {twice} is named twice; each transform has its place once")
+        elif key.startswith("experiment."):
+            raise UserError(f"{key}: an experiment has no options; choose one, as in experiment=NAME")
         elif "." not in key and not override.is_hydra_override() and key not in (*known, "seed", "runs"):
             raise UserError(f"{key} is not a known key or group{did_you_mean(key, [*known, 'seed', 'runs'])}")
 

@@ -261,6 +261,9 @@ def _transforms(composed: Any) -> tuple[Transform, ...]:
         raise UserError(f"transform={composed}: name transforms, as in transform=padding or transform=[padding,jpeg]")
     found: list[Transform] = []
     for name, values in composed.items():
+        if name not in registry.TRANSFORMS:
+            near = did_you_mean(str(name), registry.TRANSFORMS)
+            raise UserError(f"transform.{name} is not known{near} (known: {', '.join(sorted(registry.TRANSFORMS))})")
         kind: type[Transform] = registry.lookup(registry.TRANSFORMS, "transform", name)
         if not isinstance(values, Mapping):
             raise UserError(f"transform.{name}={values}: {name} is a set of options; set one in transform.{name}.KEY")
