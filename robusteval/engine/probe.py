@@ -19,6 +19,7 @@ from robusteval.engine.passes import QUANTUM, Passes
 _MOVE = 0.02
 _FARTHEST = 0.01  # grey values in [0, 1]
 _TOLERANCE = 1e-5  # of probabilities, and of what counts as the same answer
+_BITS = 100  # of the last kind: rounding within a network
 _NUDGE = 1e-4  # in [0, 1]: far below a grey value, far above rounding
 
 
@@ -116,6 +117,10 @@ def _gradients(
         step = (_MOVE * _spread(logits) / 2 / steep.clamp(min=1e-30)).clamp(max=_FARTHEST)
         way = slope.sign() * rows(step.float(), slope)
         rise = (lead(passes.logits(points + way)) - lead(passes.logits(points - way))).double()
-        ratio = rise / (2 * step * steep)
-        facts["misleading_gradients"] = int(((steep > 0) & ~((ratio > 0.5) & (ratio < 2))).sum())
+        due = 2 * step * steep
+        ratio = rise / due
+        # What an untrained network's logits move by may be less than their last bits: nothing is to be seen there.
+        blur = _BITS * torch.finfo(torch.float32).eps * logits.double().abs().nan_to_num(0, 0, 0).amax(1)
+        seen = (steep > 0) & ((due > blur) | (rise.abs() > blur))
+        facts["misleading_gradients"] = int((seen & ~((ratio > 0.5) & (ratio < 2))).sum())
     return facts

@@ -10,7 +10,7 @@ from torch import nn
 
 from robusteval.checks import inputs
 from robusteval.classifier import Normalised
-from robusteval.engine import probe_input
+from robusteval.engine import probe, probe_input
 from robusteval.engine.passes import Passes
 
 
@@ -179,3 +179,21 @@ def test_a_network_that_says_the_same_of_everything_is_not_said_to_lack_a_normal
 def test_images_divided_twice_are_black() -> None:
     assert inputs.brightness({"low": 0.0, "high": 1 / 255})["verdict"] == "fail"
     assert inputs.brightness({"low": 0.0, "high": 0.2})["verdict"] == "pass"
+
+
+class Faint(nn.Module):
+    """Answers the same but for its last bits, as networks without training may: its gradient is right all the same."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([1.0, 2.0, 3.0]) + self.scale * x.mean((2, 3))
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-7])
+def test_a_gradient_too_small_for_float32_is_not_called_misleading(scale: float, pictures: Any) -> None:
+    images, labels = pictures
+    facts = probe.look(Passes(module=Faint(scale), batch=32), images, labels, gradients=True)
+    assert facts["misleading_gradients"] == 0
