@@ -37,7 +37,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"steps": 3, "loss": "targeted_ce", "n_targets": 2},
     ],
     "autoattack": [
-        {"steps": 3, "queries": 4},
+        {"steps": 2, "queries": 2},  # its stages have cases of their own
         {"steps": 2, "queries": 2, "version": "rand"},
     ],
     "fab": [
@@ -107,6 +107,8 @@ class Case:
 
     attack: Attack
     norm: str
+    leads: bool = False
+    """Whether these are the attack's first options in its first norm: what belongs to the engine is tried on these."""
 
     @property
     def threat(self) -> ThreatModel:
@@ -145,7 +147,8 @@ def cases(*, every_norm: bool) -> list[Any]:
             norms = [norm for norm in EPS if norm in attack.norms]
             own = "unbounded" if attack.own_set else norms[number % len(norms)]
             for norm in norms if every_norm or number == 0 else [own]:
-                found.append(pytest.param(Case(attack=attack, norm=norm), id=label(name, norm, options)))
+                case = Case(attack=attack, norm=norm, leads=number == 0 and norm == norms[0])
+                found.append(pytest.param(case, id=label(name, norm, options)))
     return found
 
 

@@ -31,8 +31,8 @@ class Spoilt(nn.Module):
 def test_logits_that_are_not_finite_count_as_broken_and_are_reported(case: Any, value: float, stop: Any) -> None:
     if not case.attack.stages(case.norm):
         pytest.skip("no attack, no other image")
-    if case.attack.columns() is not None and stop == "never":
-        pytest.skip("a survey stops at nothing anyway")
+    if stop == "never" and (case.attack.columns() is not None or not case.leads):
+        pytest.skip("a survey stops at nothing anyway; the whole budget is tried with each attack's first options")
     network = small_convnet()
     images = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(7)) * 0.3 + 0.3
     labels = network(images).argmax(1)

@@ -34,6 +34,8 @@ def test_the_closed_form_is_one(norm: Any, classes: int, shape: tuple[int, int, 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_the_optimum_is_reached_within_one_per_cent(optimum_case: Any, shape: tuple[int, int, int]) -> None:
     attack = optimum_case.attack
+    if len(attack.stages(optimum_case.norm)) > 1 and shape != SHAPES[2]:
+        pytest.skip("each stage of a cascade has cases of its own")
     if getattr(attack, "init", "zero") == "random" and math.prod(shape) < 3 and optimum_case.norm == "l2":
         pytest.skip("in two dimensions a random start may lie right behind the image, where gradient steps hardly turn")
     for classes in (2, 3, 10) if shape == SHAPES[1] else (10,):

@@ -16,6 +16,8 @@ from robusteval.evidence import shards
 from robusteval.evidence.folder import RunFolder
 from robusteval.evidence.repredict import repredict
 
+pytestmark = pytest.mark.xdist_group("radii")  # the run they share is made once
+
 RADII = (0.02, 0.2, 0.4)
 LIST = "threat.eps=[0.4,0.02,0.2,0]"
 ATTACK = ["attack=pgd", "attack.steps=1", "engine.chunk=32", "logger=none"]

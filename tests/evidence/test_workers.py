@@ -77,7 +77,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    "attack", [["attack=pgd", "attack.steps=4"], ["attack=solarize", "dataset.n=32"]], ids=["pgd", "solarize"]
+    "attack",
+    [
+        pytest.param(["attack=pgd", "attack.steps=4"], id="pgd"),
+        pytest.param(["attack=solarize", "dataset.n=32"], id="solarize", marks=pytest.mark.slow),
+    ],
 )
 def test_two_workers_make_the_same_bytes_as_one_process(tmp_path: Path, attack: list[str]) -> None:
     for workers in (1, 2):

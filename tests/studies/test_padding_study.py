@@ -13,15 +13,16 @@ from robusteval.metrics.paired import counts, mcnemar, score_interval
 from robusteval.studies import padding
 
 pytest.importorskip("mlxtend")
+pytestmark = pytest.mark.xdist_group("padding_study")  # its runs are made once
 
 SMALL = ["experiment=padding_study", "model.mode=zeros,circular", "model.adversarial=true", "threat=linf_0.05_0.2"]
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[RunFolder]:
-    """The study of two modes, one training and one norm: six runs on 24 images, by one plain command."""
+    """The study of two modes, one training and one norm: six runs on 16 images, by one plain command."""
     folder = tmp_path_factory.mktemp("study")
-    assert run([*SMALL, "dataset.n=24", f"runs.dir={folder}"]) == 0
+    assert run([*SMALL, "dataset.n=16", f"runs.dir={folder}"]) == 0
     return [RunFolder(path.parent) for path in sorted(folder.glob("*/results.json"))]
 
 
@@ -58,10 +59,10 @@ def test_the_tables_follow_from_the_samples(runs):
         }
         assert row["training"] == "adversarial"
         for mode, right in due.items():
-            assert (row["modes"][mode]["correct"], row["modes"][mode]["n"]) == (int(right.sum()), 24)
+            assert (row["modes"][mode]["correct"], row["modes"][mode]["n"]) == (int(right.sum()), 16)
         cells = counts(due["circular"], due["zeros"])
         found = row["modes"]["circular"]["difference"]
-        assert found["value"] == pytest.approx((due["circular"].sum() - due["zeros"].sum()) / 24)
+        assert found["value"] == pytest.approx((due["circular"].sum() - due["zeros"].sum()) / 16)
         assert (found["low"], found["high"]) == pytest.approx(score_interval(cells))
         assert (found["p"], found["against"]) == (mcnemar(cells), "zeros")
         assert "difference" not in row["modes"]["zeros"]
