@@ -20,6 +20,8 @@ _ENOUGH = 8  # images
 _LEFT = 0.1  # of images that an attack without a bound may leave standing
 # Attacks in steps, whose successes come with the passes they spend.
 _IN_STEPS = ("pgd", "mifgsm", "apgd", "square")
+# Attacks that look for the nearest point of another class: what they leave standing need not have a high loss.
+_TO_THE_BOUNDARY = ("cw", "fab", "fmn")
 
 
 def checks(run: dict[str, Any], samples: pa.Table, spent: Mapping[str, pa.Table]) -> list[Check]:
@@ -30,7 +32,7 @@ def checks(run: dict[str, Any], samples: pa.Table, spent: Mapping[str, pa.Table]
     if "noise" in probes and attack != "noise":
         found.append(noise(probes["noise"], samples))
     if "single_step" in probes and attack != "fgsm":
-        found.append(single_step(probes["single_step"], samples))
+        found.append(single_step(probes["single_step"], samples, climbs=attack not in _TO_THE_BOUNDARY))
     if attack in _IN_STEPS and run["plan"]["point"] == "first_success" and run["draws"] == 1:
         found.append(rising(spent, len(samples)))
     if "unbounded" in probes:
@@ -56,8 +58,11 @@ def noise(probe: dict[str, Any], samples: pa.Table) -> Check:
     )
 
 
-def single_step(probe: dict[str, Any], samples: pa.Table) -> Check:
-    """Whether a single step does better than the attack: breaks what that left standing, or gets further."""
+def single_step(probe: dict[str, Any], samples: pa.Table, *, climbs: bool = True) -> Check:
+    """Whether a single step does better than the attack: breaks what that left standing, or gets further.
+
+    How far it gets counts only where the attack ``climbs`` the loss in the ball.
+    """
     standing, seen = _standing(probe, samples), _seen(probe, samples)
     missed = len(standing & set(probe["broken"]))
     if missed >= _enough(len(seen)):
@@ -71,7 +76,7 @@ def single_step(probe: dict[str, Any], samples: pa.Table) -> Check:
     losses = _losses(samples)
     both = [sample for sample in standing - set(probe["broken"]) if reached[sample] is not None]
     higher = sum(reached[sample] > losses[sample] * (1 + 1e-3) + 1e-6 for sample in both)
-    if len(both) >= 8 and higher > len(both) / 2:
+    if climbs and len(both) >= 8 and higher > len(both) / 2:
         return verdict(
             "single_step",
             "fail",

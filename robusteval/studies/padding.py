@@ -1,4 +1,6 @@
-"""What padding does to robustness: accuracy by padding mode under each attack, and paired differences between modes."""
+"""What padding does to robustness: accuracy by padding mode under each attack, paired differences between modes, and
+how much of the perturbations lies on the border.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from robusteval.report.rows import as_markdown
 from robusteval.report.words import NOTHING, percent, radius
 
 CLEAN, WORST = "none (clean)", "worst of all"
+BORDER = "mean absolute perturbation on the outermost pixels, over that of the rest"
 _ORDER = ("zeros", "reflect", "replicate", "circular", "nopad")
 
 
@@ -46,7 +49,7 @@ def report(runs: Sequence[Path]) -> list[Path]:
 
     Robust accuracy of every mode under every attack, norm and radius, and of all attacks of a norm together (an image
     counts where it stood all of them); and by how much each mode differs from the first, on the same images, with the
-    95 % score interval of paired rates and McNemar's p.
+    95 % score interval of paired rates and McNemar's p; then the border ratio of what each attack added to the images.
     """
     complete = [RunFolder(path) for path in runs if RunFolder(path).complete]
     console = terminal()
@@ -56,9 +59,14 @@ def report(runs: Sequence[Path]) -> list[Path]:
         return []
     found = table(complete)
     modes = [mode for mode in _ORDER if any(mode in row["modes"] for row in found)]
-    rates, differences = _rates(found, modes), _differences(found, modes)
-    for title, (columns, rows) in (("accuracy by padding", rates), (_against(modes), differences)):
-        shown = Table(box=SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
+    border = border_ratios(complete)
+    tables = {
+        "accuracy by padding": _rates(found, modes),
+        f"points more than with {modes[0]}, and the 95 % interval over the shared images": _differences(found, modes),
+        BORDER: _borders(border, modes),
+    }
+    for title, (columns, rows) in tables.items():
+        shown = Table(box=SIMPLE_HEAD, pad_edge=False, padding=0, title=title, title_justify="left")
         for number, name in enumerate(columns):
             shown.add_column(name, justify="left" if number < 3 else "right", no_wrap=True)
         for row in rows:
@@ -66,11 +74,11 @@ def report(runs: Sequence[Path]) -> list[Path]:
         console.print(shown)
     folder = complete[0].path.parent
     text = "\n".join(
-        f"## {title}\n\n{as_markdown(columns, rows, right=columns[3:])}"
-        for title, (columns, rows) in (("Accuracy by padding", rates), (_against(modes).capitalize(), differences))
+        f"## {title[0].upper()}{title[1:]}\n\n{as_markdown(columns, rows, right=columns[3:])}"
+        for title, (columns, rows) in tables.items()
     )
     files = [folder / "padding_study.json", folder / "padding_study.md"]
-    atomic.write(files[0], atomic.to_json({"rows": found}))
+    atomic.write(files[0], atomic.to_json({"rows": found, "border": border}))
     atomic.write(files[1], f"# What padding does to robustness\n\n{text}".encode())
     console.print(f"written: {files[0]}, {files[1]}", soft_wrap=True)
     return files
@@ -92,6 +100,30 @@ def table(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
     return rows
 
 
+def border_ratios(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
+    """Return a row for every training, threat and attack, with the border ratio of each mode's perturbations.
+
+    It is the mean absolute perturbation on the outermost ring of pixels over that of the rest, {value, low, high}, as
+    in each run's results; a run that kept no adversarials has none.
+    """
+    grouped: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for run in runs:
+        config = OmegaConf.load(run.path / "config.yaml")
+        rings = run.results()["perturbation"].get("border", [])
+        kind = "adversarial" if config.model.adversarial else "standard"
+        row = (kind, run.run["threat"]["norm"], max(_radii(run)), run.run["attack"]["name"])
+        grouped.setdefault(row, {})[str(config.model.mode)] = next((ring["ratio"] for ring in rings), None)
+    return [
+        {"training": row[0], "norm": row[1], "eps": row[2], "attack": row[3], "modes": grouped[row]}
+        for row in sorted(grouped, key=lambda row: _place((row[0], row[1], row[3], row[2])))
+    ]
+
+
+def _radii(run: RunFolder) -> list[float]:
+    eps = run.run["threat"]["eps"]
+    return eps if isinstance(eps, list) else [eps]
+
+
 def _cells(run: RunFolder) -> Iterator[Cell]:
     """Yield what a run says: clean, and at each of its radii."""
     config = OmegaConf.load(run.path / "config.yaml")
@@ -101,12 +133,11 @@ def _cells(run: RunFolder) -> Iterator[Cell]:
     kind = "adversarial" if config.model.adversarial else "standard"
     shared = {"training": kind, "mode": str(config.model.mode), "ids": samples["id"].to_numpy()}
     yield Cell(attack=CLEAN, norm="", eps=None, right=flags["clean_correct"], **shared)
-    threat = run.run["threat"]
-    radii = threat["eps"] if isinstance(threat["eps"], list) else [threat["eps"]]
-    for eps in radii:
+    norm = run.run["threat"]["norm"]
+    for eps in _radii(run):
         fell = flags["clean_correct"] & ~flags["robust"] & (broken_at <= eps)
         right = flags["clean_correct"] & ~fell
-        yield Cell(attack=run.run["attack"]["name"], norm=threat["norm"], eps=eps, right=right, **shared)
+        yield Cell(attack=run.run["attack"]["name"], norm=norm, eps=eps, right=right, **shared)
 
 
 def _worst(cells: Sequence[Cell]) -> Iterator[Cell]:
@@ -162,5 +193,17 @@ def _difference(found: dict[str, Any] | None) -> str:
     return f"{100 * found['value']:+.1f} ({100 * found['low']:+.1f}, {100 * found['high']:+.1f})"
 
 
-def _against(modes: Sequence[str]) -> str:
-    return f"points more than with {modes[0]}, and the 95 % interval over the shared images"
+def _borders(rows: Sequence[dict[str, Any]], modes: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    lines = []
+    for row in rows:
+        up_to = [row["training"], f"{row['norm']} {radius(row['eps'])}", row["attack"]]
+        lines.append([*up_to, *(_ratio(row["modes"].get(mode)) for mode in modes)])
+    return ["training", "up to", "attack", *modes], lines
+
+
+def _ratio(found: dict[str, Any] | None) -> str:
+    if found is not None and found.get("infinite"):
+        return "infinite"  # all of it lies there
+    if found is None or None in (found["value"], found["low"], found["high"]):
+        return NOTHING
+    return f"{found['value']:.2f} ({found['low']:.2f}–{found['high']:.2f})"

@@ -35,6 +35,10 @@ def test_a_single_step_that_gets_further_than_the_attack_is_flagged() -> None:
     assert search.single_step(probe([], loss=0.4), samples(standing, loss=0.5))["verdict"] == "pass"
     assert search.single_step(probe([], loss=0.6), samples(standing, loss=0.5))["verdict"] == "fail"
     assert search.single_step(probe([], loss=0.6), samples(standing[:4], loss=0.5))["verdict"] == "pass", "too few"
+    nearest = search.single_step(probe([], loss=0.6), samples(standing, loss=0.5), climbs=False)
+    assert nearest["verdict"] == "pass", "an attack that walks to the boundary does not raise the loss"
+    missed = search.single_step(probe(standing, loss=0.6), samples(standing, loss=0.5), climbs=False)
+    assert missed["verdict"] == "fail", "what a single step breaks counts against it all the same"
 
 
 def spent(passes: list[int], broken: list[bool]) -> dict[str, pa.Table]:

@@ -67,7 +67,22 @@ def test_the_tables_follow_from_the_samples(runs):
         assert (found["p"], found["against"]) == (mcnemar(cells), "zeros")
         assert "difference" not in row["modes"]["zeros"]
     page = (folder / "padding_study.md").read_text()
-    assert page.count("| adversarial |") == 2 * len(rows)
+    assert page.count("| adversarial |") == 2 * len(rows) + len(attacks)
+
+
+def test_border_ratios_are_those_of_the_runs(runs):
+    border = json.loads((runs[0].path.parent / "padding_study.json").read_text())["border"]
+    assert [row["attack"] for row in border] == ["apgd", "fab", "square"]
+    for folder in runs:
+        config = OmegaConf.load(folder.path / "config.yaml")
+        (row,) = (row for row in border if row["attack"] == config.attack.method)
+        rings = {ring["ring"]: ring["ratio"] for ring in folder.results()["perturbation"]["border"]}
+        assert row["modes"][config.model.mode] == rings[1]
+
+
+def test_a_ratio_is_told_in_words_where_it_is_no_number():
+    assert padding._ratio({"value": None, "low": None, "high": None, "infinite": True}) == "infinite"
+    assert padding._ratio(None) == padding._ratio({"value": None, "low": None, "high": None}) == padding.NOTHING
 
 
 def test_runs_of_other_images_are_not_paired_and_missing_ones_are_counted(runs, capsys, tmp_path):
