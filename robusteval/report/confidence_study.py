@@ -21,6 +21,7 @@ from robusteval.metrics.detection import detection
 from robusteval.metrics.overconfidence import difference, measured
 from robusteval.metrics.perturbation import number_of
 from robusteval.metrics.predictions import Predictions, Prefix
+from robusteval.report.confidence_console import show
 from robusteval.report.confidence_figure import draw_study
 from robusteval.report.rows import as_csv, as_markdown
 from robusteval.report.words import number, threat_in_words
@@ -49,7 +50,7 @@ class Side:
 
 
 def write(folders: Sequence[Path], target: Path) -> Path:
-    """Write results.json, table.md, table.csv and confidence.png of a study into ``target``, and print the table.
+    """Write results.json, table.md, table.csv and confidence.png of a study into ``target``, and print the tables.
 
     Raises UserError where the runs are not on the same images, or not all under one threat.
     """
@@ -70,7 +71,7 @@ def write(folders: Sequence[Path], target: Path) -> Path:
     atomic.write(target / "table.md", page.encode())
     atomic.write(target / "table.csv", as_csv(*_flat(study)).encode())
     draw_study(target / "confidence.png", sides, study)
-    print(page)
+    show(study)
     return target
 
 
