@@ -38,6 +38,8 @@ def main(argv: Sequence[str]) -> int:
         )
     if given.format == "table":
         _print(found)
+        if given.against and not any(map(_published, found)):
+            terminal().print(f"RobustBench has published nothing on these; it has {escape(_boards_there())}")
     else:
         written = {"md": text.markdown, "csv": text.csv, "json": text.as_json, "html": page}[given.format]
         sys.stdout.write(written(found))
@@ -103,6 +105,11 @@ def _print(found: Sequence[Board]) -> None:
         console.print(text.table(board))
     for line in (*text.LEGEND, *((text.source(),) if any(_published(board) for board in found) else ())):
         console.print(escape(line), style="dim")
+
+
+def _boards_there() -> str:
+    published = dict.fromkeys(board.title for board in boards([], against="robustbench", dataset=None, norm=None))
+    return "; ".join(published)
 
 
 def _published(board: Board) -> bool:

@@ -69,6 +69,14 @@ def test_without_against_our_runs_alone(runs: Path, answer: Callable) -> None:
     assert boards[1]["rows"][0]["rank"] == 1
 
 
+def test_boards_that_nobody_published_are_told(runs: Path, answer: Callable) -> None:
+    out = answer(str(runs), "--against", "robustbench", "--dataset", "mnist")
+    assert "RobustBench has published nothing on these; it has cifar10, linf 8/255, AutoAttack; cifar100" in out
+    assert max(map(len, out.splitlines())) <= 100
+    assert "published nothing" not in answer(str(runs), "--dataset", "mnist")
+    assert "published nothing" not in answer(str(runs), "--against", "robustbench")
+
+
 def test_json_has_every_row_with_all_digits(runs: Path, answer: Callable) -> None:
     content = json.loads(answer(str(runs), "--against", "robustbench", "--format", "json"))
     assert content["schema"] == 1
