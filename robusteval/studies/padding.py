@@ -22,6 +22,10 @@ from robusteval.report.rows import as_markdown
 from robusteval.report.words import NOTHING, percent, radius
 
 CLEAN, WORST = "none (clean)", "worst of all"
+SEEDS = (
+    "Each cell is one network, and the intervals are about images: networks trained alike but for the seed may differ "
+    "by more than the paddings do"
+)
 BORDER = "mean absolute perturbation on the outermost pixels, over that of the rest"
 _ORDER = ("zeros", "reflect", "replicate", "circular", "nopad")
 
@@ -72,6 +76,7 @@ def report(runs: Sequence[Path]) -> list[Path]:
         for row in rows:
             shown.add_row(*map(escape, row))
         console.print(shown)
+    console.print(SEEDS)
     folder = complete[0].path.parent
     text = "\n".join(
         f"## {title[0].upper()}{title[1:]}\n\n{as_markdown(columns, rows, right=columns[3:])}"
@@ -79,7 +84,7 @@ def report(runs: Sequence[Path]) -> list[Path]:
     )
     files = [folder / "padding_study.json", folder / "padding_study.md"]
     atomic.write(files[0], atomic.to_json({"rows": found, "border": border}))
-    atomic.write(files[1], f"# What padding does to robustness\n\n{text}".encode())
+    atomic.write(files[1], f"# What padding does to robustness\n\n{text}\n{SEEDS}\n".encode())
     console.print(f"written: {files[0]}, {files[1]}", soft_wrap=True)
     return files
 
