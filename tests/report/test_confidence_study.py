@@ -1,5 +1,7 @@
 """The confidence study: its numbers from the answers alone, its verdicts, and tables that fit 100 columns."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -51,7 +53,8 @@ def test_the_tables_fit_a_hundred_columns(capsys: pytest.CaptureFixture[str]) ->
     assert max(map(len, lines)) <= 100
     said = "\n".join(lines)
     assert said.count("modest") == 2 * 2 + 2  # two tables, two verdicts
-    for row in study["sides"]:
+    sides: list[dict[str, Any]] = study["sides"]
+    for row in sides:
         assert f"{row['accuracy']['value']:.3f}" in said
         assert f"{row['accuracy']['low']:.3f}…{row['accuracy']['high']:.3f}" in said
     assert "…\n" not in said, "a number was cut"
