@@ -1,7 +1,5 @@
 """The confidence study: its numbers from the answers alone, its verdicts, and tables that fit 100 columns."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 
@@ -47,14 +45,14 @@ def test_the_modest_network_is_said_to_be_less_overconfident_and_the_other_way_r
 
 
 def test_the_tables_fit_a_hundred_columns(capsys: pytest.CaptureFixture[str]) -> None:
-    study = describe(SIDES, seed=0) | {"threat": {"norm": "linf", "eps": 0.3, "goal": "top1", "region": None}}
+    study = describe(SIDES, seed=0)
+    study["threat"] = {"norm": "linf", "eps": 0.3, "goal": "top1", "region": None}
     show(study)
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 100
     said = "\n".join(lines)
     assert said.count("modest") == 2 * 2 + 2  # two tables, two verdicts
-    sides: list[dict[str, Any]] = study["sides"]
-    for row in sides:
+    for row in study["sides"]:
         assert f"{row['accuracy']['value']:.3f}" in said
         assert f"{row['accuracy']['low']:.3f}…{row['accuracy']['high']:.3f}" in said
     assert "…\n" not in said, "a number was cut"
