@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from robusteval.config import Config
 from robusteval.datasets.base import Dataset
-from robusteval.evidence import atomic, derive, failures, gaps, lock, times
+from robusteval.evidence import atomic, derive, failures, forensics, gaps, lock, samples, times
 from robusteval.evidence.folder import RunFolder, write_json
 from robusteval.report.console import show
 from robusteval.report.examples import examples
@@ -66,7 +66,16 @@ def conclude(run: RunFolder, table: pa.Table, shown: Sequence[Example]) -> None:
     results["provenance"] = run.run["provenance"]
     results["sinks"] = []
     with atomic.guarded(run.figures):
-        draw(run.path, results, table, shown, results.get("survey"))
+        draw(
+            run.path,
+            results,
+            table,
+            shown,
+            results.get("survey"),
+            fooling=samples.fooling_by_class(run) if "survey" in results else None,
+            maps=forensics.maps(run),
+            class_names=run.run["model"].get("class_names"),
+        )
     write_json(run.results_file, results)
     with atomic.guarded(run.report):
         page.write(run, results, table)

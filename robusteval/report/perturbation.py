@@ -68,14 +68,19 @@ def _borders(axes: Axes, found: dict[str, Any]) -> None:
         finite = [row for row in rows if row["ratio"]["value"] is not None]
         x = [row["ring"] + 0.13 * (place - (len(kinds) - 1) / 2) for row in finite]
         y = np.array([row["ratio"]["value"] for row in finite])
-        ends = np.array([[row["ratio"][end] or row["ratio"]["value"] for end in ("low", "high")] for row in finite])
+        ends = np.array([_ends(row["ratio"]) for row in finite])
         around = np.abs(ends.T - y) if finite else None
         axes.errorbar(x, y, around, fmt="o", markersize=5, capsize=3, color=colour, label=label)
     axes.axhline(1, color=FAINT, linestyle="--", linewidth=1)
     axes.set_xticks([row["ring"] for row in found["border"]])
     axes.set(xlabel="width of the ring in pixels", ylabel="border ratio (ring / interior)")
     axes.set_title("1: no anomaly at the border (95 % intervals over images)", fontsize=10, color=INK)
-    axes.legend(fontsize=9, frameon=False)
+    axes.legend(fontsize=9, frameon=False, ncols=len(kinds), loc="upper center", bbox_to_anchor=(0.5, -0.16))
+
+
+def _ends(ratio: dict[str, Any]) -> list[float]:
+    """Return the ends of an interval; one that is infinite is not drawn."""
+    return [ratio["value"] if ratio[end] is None else ratio[end] for end in ("low", "high")]
 
 
 def _spectrum(axes: Axes, found: dict[str, Any]) -> None:

@@ -63,6 +63,12 @@ def test_the_section_is_that_of_the_kept_adversarials(whole: RunFolder) -> None:
     assert sum(whole.samples()["forward_passes"].to_pylist()) == whole.results()["cost"]["forward_passes"]
 
 
+def test_the_figure_and_the_page_show_them(whole: RunFolder) -> None:
+    assert (whole.figures / "perturbation.png").is_file()
+    _, _, section = whole.report.read_text().partition('id="perturbation"')
+    assert "data:image/png;base64," in section.partition("<section")[0]
+
+
 def test_saliency_is_the_gradient_of_the_largest_logit(whole: RunFolder) -> None:
     """Of the first noted image, by autograd on the network itself."""
     from robusteval.datasets.mnist_5k import Mnist5k
