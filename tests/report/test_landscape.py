@@ -16,7 +16,7 @@ pytest.importorskip("mlxtend")
 def test_a_survey_has_a_landscape_and_its_classes_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
     monkeypatch.setattr(figures, "draw_landscape", lambda path, *given: drawn.append(given) or path)
-    command = ["model=mnist_cnn", "attack=posterize", "attack.mode=exhaustive", "dataset.n=48", "logger=none"]
+    command = ["model=mnist_cnn", "attack=translate", "attack.mode=exhaustive", "dataset.n=48", "logger=none"]
     assert run([*command, "checks=off", f"runs.dir={tmp_path}"]) == 0
     (path,) = (found.parent for found in tmp_path.glob("*/results.json"))
     folder = RunFolder.open(path)
