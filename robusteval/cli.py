@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from robusteval.errors import Interrupted, RobustevalError, UserError, did_you_mean, told
 from robusteval.help import HELP
@@ -108,6 +109,10 @@ def _evaluate(arguments: list[str]) -> int:
     from robusteval.config import build  # only now: it imports torch, and what was misspelt has been told
 
     config = build(mapping)
+    if not (Path(config.runs.dir) / config.folder_name).exists():  # one that exists may be complete, or told of there
+        from robusteval.missing import refuse_missing
+
+        refuse_missing(config)
     from robusteval.engine.runner import evaluate
 
     print(evaluate(config, command=overrides))

@@ -10,8 +10,8 @@ from robusteval.config import build
 from robusteval.datasets.checks import check
 from robusteval.engine import oracle, selftest
 from robusteval.engine.devices import devices_of
-from robusteval.engine.runner import refuse_missing
 from robusteval.engine.session import load, opened
+from robusteval.missing import refuse_missing
 from robusteval.report.console import terminal
 
 

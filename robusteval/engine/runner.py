@@ -29,6 +29,7 @@ from robusteval.errors import UserError
 from robusteval.evidence import atomic, failures, lock, times
 from robusteval.evidence.folder import RunFolder
 from robusteval.evidence.stopping import Decision
+from robusteval.missing import refuse_missing
 from robusteval.models import window
 from robusteval.provenance import provenance
 from robusteval.report.console import show
@@ -102,20 +103,6 @@ def _evaluate(config: Config, run: RunFolder, command: Sequence[str]) -> None:
                 finish(config, run, dataset)
             else:
                 finish_together(config, run, dataset)
-
-
-def refuse_missing(config: Config) -> None:
-    """Raise UserError where the attack cannot run here or the data are not there.
-
-    Of weights that are not there either the sentence on the data speaks too; alone they are no reason to stop: loading
-    fetches them where it can, and says what is missing where not.
-    """
-    if (sentence := config.attack.refusal(config.threat.norm)) is not None:
-        raise UserError(sentence)
-    if (sentence := region.missing(config.threat.region)) is not None:
-        raise UserError(sentence)
-    if (sentence := config.dataset.missing()) is not None:
-        raise UserError("\n            ".join([sentence, *filter(None, [config.model.missing()])]))
 
 
 def _run(

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,22 @@ def process(interpreter: Callable[..., Answer]) -> Callable[..., Answer]:
 
     def run(*arguments: str, **environment: str) -> Answer:
         return interpreter("-m", "robusteval", *arguments, **environment)
+
+    return run
+
+
+@pytest.fixture
+def timed(process: Callable[..., Answer]) -> Callable[..., tuple[Answer, float]]:
+    """Run ``python -m robusteval``, and tell the seconds that it took.
+
+    On a machine with as much to do as cores a clock measures the others; then those count that this one computed.
+    """
+
+    def run(*arguments: str, **environment: str) -> tuple[Answer, float]:
+        begun, worked = time.monotonic(), sum(os.times()[2:4])
+        given = process(*arguments, **environment)
+        took, worked = time.monotonic() - begun, sum(os.times()[2:4]) - worked
+        return given, worked if os.getloadavg()[0] > 0.9 * (os.cpu_count() or 1) else took
 
     return run
 
