@@ -199,7 +199,7 @@ def test_a_disk_that_is_full_at_the_figures(
 ) -> None:
     (damaged / "results.json").unlink()
 
-    def full(*_: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("robusteval.engine.finish.draw", full)
