@@ -336,6 +336,8 @@ CONTRADICTIONS = [
     (("evidence=auto", "evidence.limit=-1GiB"), "evidence.limit"),
     (("experiment=nope",), "experiment"),
     (("experiment=[a]",), "experiment"),
+    (("experiment.option=1",), "an experiment has no options"),
+    (("transform=[jpeg,jpeg]",), "jpeg is named twice"),
     (("runtime.device=tpu",), "runtime.device"),
     (("runtime.device=cuda:x",), "runtime.device"),
     (("runtime.workers=0",), "runtime.workers"),
