@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt, Lt
 from torch import Tensor
 
 from robusteval.attacks import losses
-from robusteval.attacks.base import Attack, Job, Query, State, Steps, rows
+from robusteval.attacks.base import Attack, Job, Query, State, Steps, nearest_classes, rows
 from robusteval.attacks.geometry import length
 
 _DECAY, _SQUARES_DECAY = 0.9, 0.999  # of Adam's averages
@@ -23,12 +23,16 @@ class CW(Attack):
     """Minimises ||d||_2^2 + c max(confidence - margin, 0) by Adam, over tanh so that the box holds by itself (Carlini &
     Wagner 2017, https://arxiv.org/abs/1608.04644, section VI.A).
 
-    The constant c starts at ``constant``. Each of ``searches`` runs of ``steps`` starts anew at the image, with c ten
-    times larger until one succeeds, then halfway between the largest that failed and the smallest that succeeded. With
+    The margin is that of one other class at a time over the label, the ``n_targets`` most likely ones in turn; with
+    ``targeted`` false that of whichever other class leads, which ends farther away for some images. The constant c
+    starts at ``constant``. Each of ``searches`` runs of ``steps`` starts anew at the image, with c ten times larger
+    until one succeeds, then halfway between the largest that failed and the smallest that succeeded. With
     ``abort_early`` a run ends when a tenth of its steps brought less than a hundredth of a per cent. Costs at most
-    searches * steps forward and backward passes, and the engine's on each nearer point.
+    searches * steps forward and backward passes a target, and the engine's on each nearer point.
     """
 
+    targeted: bool = True
+    n_targets: Annotated[int, Ge(1)] = 3
     searches: Annotated[int, Ge(1)] = 9
     steps: Annotated[int, Ge(1)] = 1000
     learning_rate: Annotated[float, Gt(0)] = 0.01
@@ -42,6 +46,9 @@ class CW(Attack):
     keeps: ClassVar[Literal["first", "nearest"]] = "nearest"
     gradients: ClassVar[bool] = True
 
+    def targets(self, classes: int) -> int:
+        return min(self.n_targets, classes - 1) if self.targeted else 1
+
     def start(self, job: Job) -> State:
         half = (job.hi - job.lo) / 2
         middle = job.lo + half
@@ -53,6 +60,7 @@ class CW(Attack):
             # Distances count from the image as tanh gives it: Adam would take a rounding for a slope.
             x0=_image(w0, job.lo, job.hi)[0],
             y=job.y.clone(),
+            t=nearest_classes(job.logits, job.y, job.target),
             lo=job.lo.clone(),
             hi=job.hi.clone(),
             w0=w0,
@@ -72,7 +80,8 @@ class CW(Attack):
         x, slope = _image(state.w, state.lo, state.hi)
 
         def lacking(logits: Tensor) -> Tensor:
-            return (self.confidence - losses.margin(logits, state.y)).clamp(min=0)
+            ahead = losses.lead(logits, state.y, state.t) if self.targeted else losses.margin(logits, state.y)
+            return (self.confidence - ahead).clamp(min=0)
 
         answer = yield Query(points=x, loss=lacking)
         d = x - state.x0

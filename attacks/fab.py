@@ -7,6 +7,7 @@ import torch
 from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 
+from robusteval.attacks import losses
 from robusteval.attacks.base import Attack, Job, Query, State, Steps, chosen, nearest_classes, rows
 from robusteval.attacks.geometry import length, total
 from robusteval.attacks.hyperplane import onto_hyperplane
@@ -75,7 +76,7 @@ class FAB(Attack):
     def iterate(self, state: State) -> Steps:
         s = state
         if self.targeted:
-            answer = yield Query(points=s.x, loss=lambda logits: _lead(logits, s.t, s.y))
+            answer = yield Query(points=s.x, loss=lambda logits: losses.lead(logits, s.y, s.t))
             lead, slope = answer.value.nan_to_num(0, 0, 0), answer.slope
         else:
             answer = yield Query(points=s.x, loss=lambda logits: logits - logits.gather(1, s.y[:, None]))
@@ -92,11 +93,6 @@ class FAB(Attack):
         s.x = chosen(missed, s.x0 + self.beta * (s.x - s.x0), s.x)
         s.taken = s.taken + 1
         return s.taken >= self.steps
-
-
-def _lead(logits: Tensor, t: Tensor, y: Tensor) -> Tensor:
-    """Return by how much the target's logit leads the label's."""
-    return (logits.gather(1, t[:, None]) - logits.gather(1, y[:, None]))[:, 0]
 
 
 _DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}

@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from robusteval.attacks import losses
-from robusteval.attacks.base import Attack, Job, Query, State, Steps, rows
+from robusteval.attacks.base import Attack, Job, Query, State, Steps, nearest_classes, rows
 from robusteval.attacks.geometry import length, project, project_l1_in_box, steepest
 from robusteval.attacks.start import dimension
 
@@ -22,15 +22,20 @@ _TINY = 1e-12
 @dataclass(frozen=True, kw_only=True)
 class FMN(Attack):
     """Walks along the boundary in a ball that shrinks inside the wrong class and grows outside (Pintor et al. 2021,
-    https://arxiv.org/abs/2102.12827, algorithm 1).
+    https://arxiv.org/abs/2102.12827, algorithm 1): the boundary of the label and one other class at a time, the
+    ``n_targets`` most likely ones in turn. With ``targeted`` false the boundary of whichever other class leads, as
+    published, which ends at a farther boundary for some images.
 
     A step of L2 length ``step_size`` goes along the gradient of the margin (Linf: its signs); it falls along half a
     cosine to a hundredth of itself. The point is projected onto the ball and the box. The ball's radius changes by a
     factor 1 +- ``gamma``, which falls likewise to 0.001; before the first success it reaches where the boundary would
-    be if the margin were linear. Costs ``steps`` forward and backward passes, and the engine's on each nearer point.
+    be if the margin were linear. Costs ``steps`` forward and backward passes a target, and the engine's on each nearer
+    point.
     """
 
-    steps: Annotated[int, Ge(1)] = 1000
+    steps: Annotated[int, Ge(1)] = 100
+    targeted: bool = True
+    n_targets: Annotated[int, Ge(1)] = 9
     step_size: Annotated[float, Gt(0)] = 1.0
     gamma: Annotated[float, Ge(_GAMMA_END), Le(0.5)] = 0.05
 
@@ -40,12 +45,16 @@ class FMN(Attack):
     keeps: ClassVar[Literal["first", "nearest"]] = "nearest"
     gradients: ClassVar[bool] = True
 
+    def targets(self, classes: int) -> int:
+        return min(self.n_targets, classes - 1) if self.targeted else 1
+
     def start(self, job: Job) -> State:
         farthest = length(torch.maximum(job.x - job.lo, job.hi - job.x), job.norm)
         return State(
             x0=job.x.clone(),
             x=job.x.clone(),
             y=job.y.clone(),
+            t=nearest_classes(job.logits, job.y, job.target),
             lo=job.lo.clone(),
             hi=job.hi.clone(),
             farthest=farthest,
@@ -58,7 +67,7 @@ class FMN(Attack):
         )
 
     def iterate(self, state: State) -> Steps:
-        answer = yield Query(points=state.x, loss=lambda logits: losses.margin(logits, state.y))
+        answer = yield Query(points=state.x, loss=lambda logits: self._gap(logits, state))
         adversarial = ~(answer.value <= 0)  # logits of NaN count as broken
         away = length(state.x - state.x0, state.norm)
         state.nearest = torch.where(adversarial, away.minimum(state.nearest), state.nearest)
@@ -73,6 +82,9 @@ class FMN(Attack):
         state.x = _into(state.x + rows(step, state.x) * _direction(answer.slope, state), state)
         state.taken = state.taken + 1
         return state.taken >= self.steps
+
+    def _gap(self, logits: Tensor, state: State) -> Tensor:
+        return losses.lead(logits, state.y, state.t) if self.targeted else losses.margin(logits, state.y)
 
 
 @functools.lru_cache(maxsize=16)

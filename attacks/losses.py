@@ -20,6 +20,11 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
     return logits.scatter(1, y[:, None], -torch.inf).amax(1) - own
 
 
+def lead(logits: Tensor, y: Tensor, t: Tensor) -> Tensor:
+    """Return z_t - z_y, positive once the target is likelier than the label."""
+    return logits.gather(1, t[:, None])[:, 0] - logits.gather(1, y[:, None])[:, 0]
+
+
 def dlr(logits: Tensor, y: Tensor) -> Tensor:
     """Return the difference of logits ratio, invariant to shift and scale of the logits; needs 3 classes.
 
@@ -40,8 +45,7 @@ def targeted_dlr(logits: Tensor, y: Tensor, t: Tensor) -> Tensor:
     (z_t - z_y) / (z_(1) - (z_(3) + z_(4)) / 2), Croce & Hein 2020, https://arxiv.org/abs/2003.01690, equation 7.
     """
     top = logits.topk(4, 1).values
-    gap = logits.gather(1, t[:, None])[:, 0] - logits.gather(1, y[:, None])[:, 0]
-    return gap / (top[:, 0] - 0.5 * (top[:, 2] + top[:, 3]) + 1e-12)
+    return lead(logits, y, t) / (top[:, 0] - 0.5 * (top[:, 2] + top[:, 3]) + 1e-12)
 
 
 def min_classes(name: LossName) -> int:

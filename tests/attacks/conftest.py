@@ -38,6 +38,20 @@ def digits() -> tuple[nn.Module, Tensor, Tensor]:
     return network, images[right][:40], labels[right][:40]
 
 
+class Hidden(nn.Module):
+    """Three classes over two pixels: the second leads and never wins within the box, the third wins beyond b = 0.5."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        a, b = images.flatten(1).unbind(1)
+        return torch.stack([torch.zeros_like(a), 0.1 * a - 0.2, b - 0.5], 1)
+
+
+@pytest.fixture
+def hidden() -> tuple[nn.Module, Tensor, Tensor]:
+    """A network, two images at (0.2, 0.2), 0.3 from the boundary of the class that does not lead, and labels."""
+    return Hidden(), torch.full((2, 1, 1, 2), 0.2), torch.zeros(2, dtype=torch.long)
+
+
 def job_of(x: Tensor, norm: Any, eps: float, *, classes: int = 10, label: int = 0, target: int = 0) -> Job:
     """Return a job of images [n, ...] with samples 0..n-1; the logits fall with the class, so target 0 is class 1."""
     lo, hi = ThreatModel(norm=norm, eps=eps).bounds(x)

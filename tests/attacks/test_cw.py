@@ -1,5 +1,7 @@
 """CW: its steps against torch's Adam, its search over c and its distances against closed forms."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -32,7 +34,13 @@ def test_the_steps_are_those_of_torchs_adam() -> None:
     images = torch.rand(16, 1, 8, 8, generator=torch.Generator().manual_seed(1)) * 0.9 + 0.05
     labels = network(images).argmax(1).detach()
     watched = Remembering(network)
-    search(CW(searches=1, steps=steps, constant=c, confidence=0.3, abort_early=False), watched, images, labels, L2)
+    search(
+        CW(targeted=False, searches=1, steps=steps, constant=c, confidence=0.3, abort_early=False),
+        watched,
+        images,
+        labels,
+        L2,
+    )
     assert len(watched.seen) == steps
     start = torch.atanh((2 * images - 1) * (1 - 1e-6))
     w = start.clone().requires_grad_()
@@ -71,7 +79,7 @@ def test_the_search_finds_the_threshold_from_either_side() -> None:
 @pytest.mark.parametrize("shape", [(1, 1, 2), (1, 2, 5), (3, 8, 8)])
 def test_distances_on_linear_models_are_within_one_per_cent(shape: tuple[int, int, int]) -> None:
     problem = linear_problem("l2", shape, classes=3, radius=0.1, n=6)
-    board = search(CW(steps=300), problem.module, problem.images, problem.labels, L2)
+    board = search(CW(steps=300, n_targets=1), problem.module, problem.images, problem.labels, L2)
     assert board.distance is not None
     ratio = board.distance / problem.radius
     assert float(ratio.min()) >= 1 - 1e-6
@@ -117,14 +125,21 @@ def test_a_confident_adversarial_lies_deeper_in_the_other_class() -> None:
 def test_early_abort_saves_passes_and_hardly_any_distance() -> None:
     problem = linear_problem("l2", (1, 4, 4), radius=0.1)
     boards = [
-        search(CW(steps=200, abort_early=abort), problem.module, problem.images, problem.labels, L2)
+        search(CW(steps=100, searches=5, abort_early=abort), problem.module, problem.images, problem.labels, L2)
         for abort in (True, False)
     ]
-    assert boards[1].backward.tolist() == [9 * 200] * 8
+    assert boards[1].backward.tolist() == [5 * 100] * 8
     assert (boards[0].backward < 0.8 * boards[1].backward).all()
     assert boards[0].distance is not None
     assert boards[1].distance is not None
     torch.testing.assert_close(boards[0].distance, boards[1].distance, rtol=0.01, atol=0)
+
+
+def test_a_boundary_that_another_class_hides_is_found_by_its_target(hidden: tuple[nn.Module, Tensor, Tensor]) -> None:
+    for options, due in (({"targeted": False}, math.inf), ({"n_targets": 1}, math.inf), ({"n_targets": 2}, 0.3)):
+        board = search(CW(steps=100, searches=5, constant=0.1, **options), *hidden, L2)
+        assert board.distance is not None
+        assert board.distance.tolist() == pytest.approx([due] * 2, rel=0.01), options
 
 
 def test_it_may_be_led_in_bfloat16() -> None:

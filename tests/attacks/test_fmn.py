@@ -42,7 +42,8 @@ def test_distances_on_linear_models_are_within_one_per_cent(
 ) -> None:
     problem = linear_problem("linf" if norm == "linf" else "l2", shape, classes=classes, radius=0.1, n=6)
     due = shortest_l1(problem) if norm == "l1" else torch.full((6,), problem.radius, dtype=torch.float64)
-    board = search(FMN(steps=100), problem.module, problem.images, problem.labels, ThreatModel(norm=norm, eps=0.01))
+    attack = FMN(steps=100, targeted=classes > 2, n_targets=2)
+    board = search(attack, problem.module, problem.images, problem.labels, ThreatModel(norm=norm, eps=0.01))
     assert board.distance is not None
     ratio = board.distance / due
     assert float(ratio.min()) >= 1 - 1e-4
@@ -53,7 +54,8 @@ def test_distances_on_linear_models_are_within_one_per_cent(
 def test_one_run_serves_every_radius(digits: tuple[nn.Module, Tensor, Tensor]) -> None:
     network, images, labels = digits
     boards = [
-        search(FMN(steps=15), network, images, labels, ThreatModel(norm="linf", eps=eps)) for eps in (0.0, 0.2, 0.34)
+        search(FMN(steps=15, n_targets=2), network, images, labels, ThreatModel(norm="linf", eps=eps))
+        for eps in (0.0, 0.2, 0.34)
     ]
     for board, eps in zip(boards, (0.0, 0.2, 0.34), strict=True):
         assert torch.equal(board.point, boards[0].point)
@@ -65,11 +67,18 @@ def test_one_run_serves_every_radius(digits: tuple[nn.Module, Tensor, Tensor]) -
 def test_its_curve_is_that_of_pgd_at_fixed_radii(digits: tuple[nn.Module, Tensor, Tensor]) -> None:
     """An adversarially trained network: steps along the plain gradient end at one and a half times the distance."""
     network, images, labels = digits
-    board = search(FMN(steps=100), network, images, labels, ThreatModel(norm="linf", eps=0.3), slots=48)
+    board = search(FMN(steps=100, n_targets=2), network, images, labels, ThreatModel(norm="linf", eps=0.3), slots=48)
     assert board.distance is not None
     for eps in (0.2, 0.3, 0.4):
         pgd = search(PGD(steps=40), network, images, labels, ThreatModel(norm="linf", eps=eps), slots=48)
         assert int((board.distance > eps).sum()) <= int((~pgd.broken).sum()) + 1, eps
+
+
+def test_a_boundary_that_another_class_hides_is_found_by_its_target(hidden: tuple[nn.Module, Tensor, Tensor]) -> None:
+    for options, due in (({"targeted": False}, math.inf), ({"n_targets": 1}, math.inf), ({"n_targets": 2}, 0.3)):
+        board = search(FMN(steps=100, **options), *hidden, ThreatModel(norm="l2", eps=1.0))
+        assert board.distance is not None
+        assert board.distance.tolist() == pytest.approx([due] * 2, rel=0.01), options
 
 
 def test_the_radius_follows_algorithm_1(make_job: Callable[..., Any], play: Callable[..., Any]) -> None:
@@ -82,7 +91,7 @@ def test_the_radius_follows_algorithm_1(make_job: Callable[..., Any], play: Call
         margin = torch.tensor([margins[number]])
         return Answer(logits=torch.tensor([[0.0, margins[number]]]), loss=margin, gradient=slope)
 
-    trace = play(FMN(steps=steps, gamma=gamma), make_job(x, "l2", 9.0), scripted)
+    trace = play(FMN(steps=steps, gamma=gamma, targeted=False), make_job(x, "l2", 9.0), scripted)
     radius, nearest, found = math.inf, 2.0, False  # the farthest corner of the box is 0.5 sqrt(16) away
     for step, (points, state) in enumerate(trace):
         away = float((points - x).norm())
@@ -110,5 +119,5 @@ def test_a_network_without_slope_is_searched_to_the_end_and_left_unbroken() -> N
         board = search(FMN(steps=7), Flat(), images, labels, threat)
         assert board.distance is not None
         assert board.distance.isinf().all()
-        assert board.forward.tolist() == board.backward.tolist() == [7] * 3
+        assert board.forward.tolist() == board.backward.tolist() == [14] * 3, "two targets"
         assert torch.equal(board.point, images)
