@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
+# The tests start many processes: modules are compiled once, not by each of them.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-slurm check format wheel-check peers test-peers bench clean
@@ -22,7 +24,7 @@ demo: $(VENV)/.installed ## install, then evaluate a real network on real images
 test: $(VENV)/.installed ## all tests but the long ones
 	$(BIN)/python -m pytest
 
-test-slow: $(VENV)/.installed ## the long fault tests
+test-slow: $(VENV)/.installed ## the long tests: faults, larger networks
 	$(BIN)/python -m pytest -m slow
 
 test-slurm: $(VENV)/.installed ## sweeps on a real Slurm, which is brought up and taken down (Debian, root)

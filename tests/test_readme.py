@@ -34,13 +34,17 @@ def few(command: str) -> str:
     if not command.startswith(("python -m robusteval", "robusteval selftest")):
         return command
     if "efficientnet" in command:
-        return f"{command} dataset.n=2 attack.steps=1 checks=off"
+        return f"{command} dataset.n=2 attack.steps=1 checks=off engine.oracle=given"
     if command == "robusteval selftest":  # all of it has a test of its own
         return f"{command} noise solarize"
     if "experiment=padding_study" in command:  # three of its 48 runs
         return f"{command} model.mode=zeros model.adversarial=true threat=linf_0.3 dataset.n=10"
+    if "experiment=confidence_study" in command:  # the whole budget, so in batches of 16
+        return f"{command} dataset.n=10 runs.dir=study"
     if "attack=autoattack" in command:
         return f"{command} attack.steps=2 attack.queries=5"
+    if "attack=fmn" in command:
+        return f"{command} attack.steps=10 dataset.n=20"
     short = "attack=pgd" in command and "," not in command and "attack.steps" not in command
     return command + ("" if "dataset.n=" in command else " dataset.n=20") + (" attack.steps=3" if short else "")
 
@@ -128,7 +132,18 @@ def test_the_blocks_are_there() -> None:
     assert all(len([line for line in text.splitlines() if line.strip()]) <= 5 for text in FILES.values())
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if command not in MAKE])
+# Other tests do much the same.
+LONG = ("efficientnet", "experiment=", "mnist_cnn,mnist_cnn_at attack=fgsm,pgd,solarize")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(command, marks=pytest.mark.slow if any(word in command for word in LONG) else [])
+        for command in COMMANDS
+        if command not in MAKE
+    ],
+)
 def test_command(command: str, folder: Path) -> None:
     for word, (needed, before) in LEFT_BY.items():
         if word in command and not list(folder.glob(needed)):

@@ -11,6 +11,7 @@ from robusteval.attacks import fgsm, noise, solarize
 from robusteval.cli import run
 
 
+@pytest.mark.slow
 def test_all_proofs_hold_and_every_attack_has_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert selftest.main([]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -44,14 +44,19 @@ def _advice(classifier: Classifier) -> str:
 
 
 def bitwise(passes: Passes, images: Tensor, labels: Tensor, *, gradients: bool) -> bool:
-    """Return whether a row's logits (and gradients) are the same bits in a batch of 16 as in that of the slots."""
+    """Return whether a row's logits (and gradients) are the same bits in a batch of 16 as in that of the slots.
+
+    ``images`` are the first of the dataset: where it has no more than 16, no larger batch will ever be asked, and what
+    can differ is a row's place and its neighbours.
+    """
+    if len(images) <= QUANTUM:
+        return _same(passes, images, labels, QUANTUM, gradients=gradients)
     try:
         return _same(passes, images, labels, max(passes.batch, 2 * QUANTUM), gradients=gradients)
     except OutOfMemory:
         if passes.batch > QUANTUM:
             raise
-        # No larger batch will be asked on this device: what can differ is a row's place and its neighbours.
-        return _same(passes, images, labels, QUANTUM, gradients=gradients)
+        return _same(passes, images, labels, QUANTUM, gradients=gradients)  # nor on a device that holds no more
 
 
 def _same(passes: Passes, images: Tensor, labels: Tensor, size: int, *, gradients: bool) -> bool:

@@ -19,11 +19,20 @@ def results(folder: Path, *overrides: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("n", "fmn", "apgd"), [(100, 100, 40), pytest.param(200, 300, 100, marks=[pytest.mark.real])], ids=["few", "many"]
+    ("n", "fmn", "apgd"),
+    [pytest.param(100, 100, 40, marks=[pytest.mark.slow]), pytest.param(200, 100, 100, marks=[pytest.mark.real])],
+    ids=["few", "many"],
 )
 @pytest.mark.timeout(900)
 def test_the_curve_of_fmn_is_that_of_apgd_to_one_point(n: int, fmn: int, apgd: int, tmp_path: Path) -> None:
-    found = results(tmp_path / "fmn", f"dataset.n={n}", "attack=fmn", f"attack.steps={fmn}", "threat.eps=[0.1,0.2,0.3]")
+    found = results(
+        tmp_path / "fmn",
+        f"dataset.n={n}",
+        "attack=fmn",
+        "attack.n_targets=3",
+        f"attack.steps={fmn}",
+        "threat.eps=[0.1,0.2,0.3]",
+    )
     curve = found["robust"]["curve"]
     alone = [
         results(tmp_path / f"apgd-{eps}", f"dataset.n={n}", "attack=apgd", f"attack.steps={apgd}", f"threat.eps={eps}")[

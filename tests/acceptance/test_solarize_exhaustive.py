@@ -55,6 +55,7 @@ def real(size: int | None) -> tuple[Classifier, Tensor, Tensor]:
     return classifier, images, torch.from_numpy(dataset.labels)
 
 
+@pytest.mark.slow
 def test_every_verdict_is_that_of_the_brute_force_on_small_pictures() -> None:
     """The real network on the real pictures at 64 px, where it still recognises some of them: a twelfth of the time."""
     before = torch.get_num_threads()
@@ -63,7 +64,7 @@ def test_every_verdict_is_that_of_the_brute_force_on_small_pictures() -> None:
     with torch.no_grad():
         right = (classifier.module(images).argmax(1) == labels).nonzero()[:, 0]
     assert len(right) >= 3
-    chosen = right[:6]
+    chosen = right[:4]
     wrong = brute_force(classifier.module, images[chosen], labels[chosen])
     assert wrong.any(1).sum() > 0
     board = search(Solarize(mode="exhaustive"), classifier.module, images[chosen], labels[chosen], UNBOUNDED, slots=16)
@@ -118,7 +119,7 @@ def agrees_over_seeds(
     assert (np.abs(standing - seeds * q) <= 5 * np.sqrt(seeds * q * (1 - q)) + 1e-9).all()
 
 
-@pytest.mark.parametrize("tries", [1, 3, 10])
+@pytest.mark.parametrize("tries", [1, 10])
 def test_random_search_agrees_with_the_closed_form_over_200_seeds(tries: int) -> None:
     data = Samples(name="mnist_samples")
     if sentence := data.missing():

@@ -11,8 +11,6 @@ from robusteval.cli import run
 from robusteval.evidence import images
 from robusteval.evidence.folder import RunFolder
 
-pytestmark = pytest.mark.xdist_group("transfer")  # the runs they share are made once
-
 IMAGES = ["dataset.n=48", "engine.chunk=32", "threat.eps=0.15", "logger=none"]
 
 

@@ -217,10 +217,18 @@ def test_the_payloads_would_work(tmp_path: Path) -> None:
             (tmp_path / "proof").unlink()
 
 
+FORMS = ("zip .pt", "legacy .pt", "plain .pt", "npz", "npz of one .npy", "npy as npz", "plain .npz")
+
+
 @pytest.mark.parametrize(
-    "form", ["zip .pt", "legacy .pt", "plain .pt", "npz", "npz of one .npy", "npy as npz", "plain .npz"]
+    ("name", "form"),
+    [
+        # Every payload in one form and every form with one payload; the rest takes as long as all other files.
+        pytest.param(name, form, marks=[] if "system" in name or "zip" in form else pytest.mark.slow)
+        for name in PAYLOADS
+        for form in FORMS
+    ],
 )
-@pytest.mark.parametrize("name", PAYLOADS)
 def test_no_pickle_ever_runs(run: Callable, own: Path, tmp_path: Path, name: str, form: str) -> None:
     canary = tmp_path / "canary"
     evil = payloads(canary)[name]
@@ -360,7 +368,7 @@ def test_options_that_do_not_fit_the_files(run: Callable, overrides: list[str], 
         ),
     ],
 )
-@pytest.mark.parametrize("sized", [True, False])
+@pytest.mark.parametrize("sized", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_the_users_code_is_wrong(run: Callable, own: Path, code: str, said: str, sized: bool) -> None:
     (own / "net.py").write_text(code)
     options = () if sized else ("model.input_size=null", "model.classes=3")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from timm.data.imagenet_info import ImageNetInfo
@@ -37,6 +38,7 @@ def test_without_a_root_the_variable_is_named(answer: Callable, tmp_path: Path) 
     assert str(tmp_path / "torch_home") in given.err
 
 
+@pytest.mark.slow
 def test_with_weights_and_pictures_it_runs(process: Callable, tmp_path: Path) -> None:
     torch.manual_seed(0)
     folder = tmp_path / "torch" / "hub" / "checkpoints"
@@ -51,9 +53,10 @@ def test_with_weights_and_pictures_it_runs(process: Callable, tmp_path: Path) ->
     # Random weights are wrong on nearly every picture; what is under test is the way from the command to the folder.
     given = process(
         *LITERAL,
-        "attack.iterations=2",
+        "attack.iterations=1",
         "engine.slots=16",
-        "checks=off",  # many passes of a large network, on four pictures
+        "checks=off",  # many passes of a large network, on four pictures; as many more for a faster form of it
+        "engine.oracle=given",
         "logger=none",
         TORCH_HOME=str(tmp_path / "torch"),
         IMAGENET_ROOT=str(tmp_path / "imagenet"),

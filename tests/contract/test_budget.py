@@ -41,8 +41,8 @@ def test_nothing_leaves_box_or_budget(case_in_norm: Any, stop: Any) -> None:
     if survey and stop == "never":
         pytest.skip("a survey stops at nothing anyway")
     radii = RADII.get(case_in_norm.norm, (None,))
-    if stop == "never" and not case_in_norm.leads:
-        radii = radii[2:3]  # the others with each attack's first options
+    if not case_in_norm.leads:
+        radii = radii[1:3] if stop == "first" else radii[2:3]  # the others with each attack's first options
     for eps in radii[2:4] if survey and case_in_norm.norm != "unbounded" else radii:
         board = search(case_in_norm.attack, network, images, labels, case_in_norm.within(eps), stop=stop)
         if case_in_norm.attack.keeps == "nearest":

@@ -48,17 +48,19 @@ def test_counts_are_the_rows_that_were_passed(case: Any, slots: int, stop: Any) 
     if case.norm == "unbounded" and not case.attack.own_set:
         pytest.skip("an unbounded perturbation hides which sample a row belongs to")
     survey = case.attack.columns() is not None
+    if stop == "never" and not case.leads:
+        pytest.skip("the whole budget is tried with each attack's first options")
     if survey and stop == "never":
         pytest.skip("a survey stops at nothing anyway, and its many passes are counted once")
     if case.attack.parametric and case.attack.method != "solarize":
         pytest.skip("its transform hides which sample a row belongs to; the family asks as solarize does")
     n = 4 if survey else 10
-    counting = Counting(small_convnet(), n)
+    counting = Counting(small_convnet(classes=5), n)
     images = torch.rand(n, 2, 8, 8, generator=torch.Generator().manual_seed(4))
     for sample in range(n):
         images[sample, 1] = counting.mark(sample)
     labels = counting.network(images[:, :1]).argmax(1)
-    labels[3] = (labels[3] + 1) % 10  # wrong without an attack
+    labels[3] = (labels[3] + 1) % 5  # wrong without an attack
     eps = {"linf": 0.02, "l2": 0.15, "l1": 1.2}.get(case.norm)
     board = search(case.attack, counting, images, labels, case.within(eps), slots=slots, stop=stop)
     clean = 1  # the pass on the clean image is not the stage's, and counted elsewhere

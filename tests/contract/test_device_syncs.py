@@ -29,15 +29,15 @@ NEVER_ASKED = [
     ("solarize", "unbounded", {"iterations": ITERATIONS}),
 ]
 NEAREST = [
-    ("fmn", "linf", {"steps": ITERATIONS}),
-    ("fmn", "l2", {"steps": ITERATIONS}),
-    ("cw", "l2", {"steps": ITERATIONS // 2, "searches": 2, "abort_early": False}),
+    ("fmn", "linf", {"steps": ITERATIONS, "n_targets": 1}),
+    ("fmn", "l2", {"steps": ITERATIONS, "targeted": False}),
+    ("cw", "l2", {"steps": ITERATIONS // 2, "searches": 2, "abort_early": False, "n_targets": 1}),
 ]
 # The nearest point of an L1 ball and a box is searched, and whether all rows are there is asked every few sweeps.
 SELDOM_ASKED = [
     ("apgd", "l1", {"steps": ITERATIONS - 3}),
     ("square", "l1", {"queries": ITERATIONS - 1}),
-    ("fmn", "l1", {"steps": ITERATIONS}),
+    ("fmn", "l1", {"steps": ITERATIONS, "n_targets": 1}),
 ]
 EPS = {"linf": 1e-4, "l2": 1e-3, "l1": 1e-2, "unbounded": None}
 
@@ -110,7 +110,7 @@ def test_iterations_do_not_wait(name: str, norm: Any, options: dict[str, Any], m
         waits.seen.extend(seen)
         return done
 
-    search(attack, network, images, labels, threat, slots=16, path="device")  # tables are made once
+    search(attack, network, images[:2], labels[:2], threat, slots=16, path="device")  # tables are made once
     monkeypatch.setattr(device_path, "_iterate", watched)
     search(attack, network, images, labels, threat, slots=16, path="device")
     assert len(rounds) >= ITERATIONS

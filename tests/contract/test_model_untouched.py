@@ -15,7 +15,7 @@ class Awkward(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.network = small_convnet()
+        self.network = small_convnet(classes=5)
         self.dropout = nn.Dropout(0.5)
         self.calls = 0
         self.train()
@@ -92,7 +92,7 @@ def test_a_model_that_works_in_place_cannot_change_the_images(case: Any) -> None
         def forward(self, images: Tensor) -> Tensor:
             return self.network((images - 0.5) / 0.25)
 
-    network = small_convnet()
+    network = small_convnet(classes=5)
     images = torch.rand(16, 1, 8, 8, generator=torch.Generator().manual_seed(6))  # 16: a pass needs no padding
     labels = Apart(network)(images).argmax(1)
     kept = images.clone()

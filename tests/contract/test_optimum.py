@@ -11,7 +11,7 @@ from robusteval.closed_form import Linear, linear_problem
 from robusteval.engine.direct import search
 from robusteval.threat import ThreatModel
 
-SHAPES = [(1, 1, 2), (1, 2, 5), (3, 8, 8), (1, 28, 28)]
+SHAPES = [(1, 1, 2), (1, 2, 5), (3, 8, 8)]
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -31,22 +31,21 @@ def test_the_closed_form_is_one(norm: Any, classes: int, shape: tuple[int, int, 
         assert bool(((predictions != problem.labels) == broken).all())
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_the_optimum_is_reached_within_one_per_cent(optimum_case: Any, shape: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize(("shape", "classes"), list(zip(SHAPES, (3, 2, 10), strict=True)), ids=str)
+def test_the_optimum_is_reached_within_one_per_cent(
+    optimum_case: Any, shape: tuple[int, int, int], classes: int
+) -> None:
     attack = optimum_case.attack
     if len(attack.stages(optimum_case.norm)) > 1 and shape != SHAPES[2]:
         pytest.skip("each stage of a cascade has cases of its own")
     if getattr(attack, "init", "zero") == "random" and math.prod(shape) < 3 and optimum_case.norm == "l2":
         pytest.skip("in two dimensions a random start may lie right behind the image, where gradient steps hardly turn")
-    for classes in (2, 3, 10) if shape == SHAPES[1] else (10,):
-        if classes < attack.min_classes():
-            continue
-        problem = linear_problem(optimum_case.norm, shape, classes=classes, radius=0.1, n=6, seed=classes)
-        for factor, broken in ((0.99, False), (1.01, True)):
-            board = search(
-                attack, problem.module, problem.images, problem.labels, optimum_case.within(factor * problem.radius)
-            )
-            assert board.broken.tolist() == [broken] * 6, (classes, factor)
+    classes = max(classes, attack.min_classes())
+    problem = linear_problem(optimum_case.norm, shape, classes=classes, radius=0.1, n=6, seed=classes)
+    for factor, broken in ((0.99, False), (1.01, True)):
+        threat = optimum_case.within(factor * problem.radius)
+        board = search(attack, problem.module, problem.images, problem.labels, threat)
+        assert board.broken.tolist() == [broken] * 6, factor
 
 
 @pytest.mark.parametrize("radius", [1e-4, 1e-2, 0.15])

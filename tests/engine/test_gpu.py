@@ -23,7 +23,7 @@ SEARCHES = [
     ("apgd", "l2", {"steps": 20}),
     ("fab", "linf", {"steps": 10, "n_targets": 2}),
     ("square", "linf", {"queries": 30}),
-    ("fmn", "l2", {"steps": 20}),
+    ("fmn", "l2", {"steps": 20, "n_targets": 1}),
 ]
 EPS = {"linf": 0.1, "l2": 0.6}
 N = 48

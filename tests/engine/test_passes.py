@@ -97,6 +97,22 @@ def test_the_selftest_tells_networks_whose_rows_depend_on_the_batch() -> None:
         assert not bitwise(Passes(module=PerBatch(), batch=48), images(32), labels, gradients=gradients)
 
 
+class PerPlace(nn.Module):
+    """A network whose rows depend on their place in the batch."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1)[:, :4] * (1 + 1e-3 * torch.arange(len(images))[:, None])
+
+
+def test_few_images_are_compared_among_themselves() -> None:
+    labels, seen = torch.zeros(8, dtype=torch.long), []
+    network = small_convnet()
+    network.register_forward_pre_hook(lambda _, points: seen.append(len(points[0])))
+    assert bitwise(Passes(module=network, batch=64), images(8), labels, gradients=True)
+    assert seen == [16, 16], "no larger batch will be asked"
+    assert not bitwise(Passes(module=PerPlace(), batch=64), images(8), labels, gradients=False)
+
+
 def answer_of(forward: object) -> None:
     from robusteval.classifier import Classifier
 

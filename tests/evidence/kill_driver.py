@@ -1,6 +1,5 @@
 """Kills evaluations at random moments and lets them finish; run as a program by test_kill.py.
 
-The parent imports everything once and never computes, so that a child is one fork and not five seconds of imports.
 Prints one JSON object: how many kills hit a running evaluation and in which stages, how many finished runs equal the
 undisturbed one, and how many shards that a kill had left were lost or computed again.
 """
@@ -15,42 +14,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import torch
-from PIL import Image
-
-# Not used here: imported before the forks, since each child would spend seconds on them.
-import robusteval.attacks.autoattack
-import robusteval.attacks.pgd
-import robusteval.attacks.solarize
-import robusteval.datasets.mnist_5k
-import robusteval.engine.runner
-import robusteval.models.bundled  # noqa: F401
-from robusteval.cli import run as command_line
-from robusteval.report.canvas import FigureCanvasAgg
-
-# One thread: a thread pool does not survive a fork, and bits do not depend on it.
-torch.set_num_threads(1)
-# Painting would be most of a run's life, so that most kills would fall there.
-setattr(FigureCanvasAgg, "print_png", lambda _, buffer, **__: Image.new("L", (1, 1)).save(buffer, format="png"))  # noqa: B010
-
-
-def start(arguments: list[str]) -> int:
-    """Fork a child that runs the command line, and return its process id."""
-    child = os.fork()
-    if child == 0:
-        sink = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(sink, 1)
-        code = 1
-        try:
-            code = command_line(arguments)
-        finally:
-            os._exit(code)
-    return child
-
-
-def wait(child: int) -> int:
-    """Return the exit code of a child, negative for a signal."""
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+from forks import prepare, start, wait
 
 
 def files(runs: Path) -> dict[str, str]:
@@ -92,13 +56,14 @@ def reach(stage: str, runs: Path, seconds: float) -> None:
 
 
 def main(base: Path, kills: int, seed: int, overrides: list[str]) -> None:
-    moments = random.Random(seed)
+    prepare()
+    moments, log = random.Random(seed), base / "log"
     reference = base / "reference"
     length = 0.0
     for folder in (base / "warm-up", reference):  # the first pays for cold caches, which no later run does
         begun = time.monotonic()
-        if (code := wait(start([*overrides, f"runs.dir={folder}"]))) != 0:
-            raise SystemExit(f"the undisturbed run ended with {code}")
+        if (code := wait(start([*overrides, f"runs.dir={folder}"], log))) != 0:
+            raise SystemExit(f"the undisturbed run ended with {code}: {log.read_text()}")
         length = time.monotonic() - begun
     wanted = files(reference)
     (plan,) = reference.glob("*/run.json")
@@ -112,7 +77,7 @@ def main(base: Path, kills: int, seed: int, overrides: list[str]) -> None:
         kept: dict[Path, tuple[int, int]] = {}
         # Several kills in a row, so that resumed runs are killed too, at every stage of their lives.
         for _ in range(moments.randint(2, 7)):
-            child = start(arguments)
+            child = start(arguments, log)
             if moments.random() < 0.5:
                 time.sleep(moments.uniform(0, length))
             else:  # short stages too
@@ -122,8 +87,10 @@ def main(base: Path, kills: int, seed: int, overrides: list[str]) -> None:
             hits += hit
             stages[at_work_on(runs)] += hit
             kept |= {path: file for path, file in shards(runs).items() if path not in kept}
-        if (code := wait(start(arguments))) != 0:
-            raise SystemExit(f"round {rounds}: the rerun ended with {code}")
+            if not hit:  # it had ended: nothing is left to be killed
+                break
+        if (code := wait(start(arguments, log))) != 0:
+            raise SystemExit(f"round {rounds}: the rerun ended with {code}: {log.read_text()}")
         equal += files(runs) == wanted
         now = shards(runs)
         lost += sum(now.get(path) != file for path, file in kept.items())

@@ -9,8 +9,6 @@ import pytest
 
 from robusteval.cli import run
 
-pytestmark = pytest.mark.xdist_group("cascade")  # the run they share is made once
-
 STAGES = ("clean", "apgd-ce", "apgd-t", "fab-t", "square")
 COMMAND = [
     "model=mnist_cnn_at", "dataset.n=48", "engine.chunk=24", "attack=autoattack", "attack.steps=5", "attack.queries=20",

@@ -14,8 +14,6 @@ from robusteval.evidence.folder import RunFolder
 from robusteval.evidence.verify import file_faults
 from robusteval.metrics.perturbation import Shapes, describe
 
-pytestmark = pytest.mark.xdist_group("forensics")  # the run they share is made once
-
 SMALL = ["model=mnist_cnn", "dataset.n=80", "engine.chunk=32", "logger=none", "checks=off"]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 DRIVER = Path(__file__).parent / "kill_driver.py"
-RUN = ["model=mnist_cnn_at", "dataset.n=160", "engine.chunk=32", "attack.steps=5", "logger=none"]
+RUN = ["model=mnist_cnn_at", "dataset.n=96", "engine.chunk=32", "attack.steps=5", "logger=none"]
 
 
 def kill(folder: Path, kills: int, overrides: list[str], seed: int = 1) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def kill(folder: Path, kills: int, overrides: list[str], seed: int = 1) -> dict[
 
 @pytest.mark.timeout(600)
 def test_twenty_kills(tmp_path: Path) -> None:
-    told = kill(tmp_path, 20, RUN)
+    told = kill(tmp_path, 20, [*RUN, "checks=off"])
     assert told["kills"] >= 20
     assert told["equal"] == told["rounds"]
     assert told["lost"] == 0
@@ -45,7 +45,14 @@ def test_kills_among_several_radii(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", [1, 2])  # a hundred, half of them on each core
 def test_fifty_kills_over_all_stages_of_autoattack(tmp_path: Path, seed: int) -> None:
     """Resumed runs are killed too. What a kill has left stays, so it costs no more than the chunk in the making."""
-    autoattack = ["attack=autoattack", "attack.steps=2", "attack.queries=20", "dataset.n=32", "engine.chunk=16"]
+    autoattack = [
+        "attack=autoattack",
+        "checks=off",
+        "attack.steps=2",
+        "attack.queries=20",
+        "dataset.n=32",
+        "engine.chunk=16",
+    ]
     told = kill(tmp_path, 50, ["model=mnist_cnn_at", "logger=none", *autoattack], seed)
     assert told["kills"] >= 50
     assert told["equal"] == told["rounds"]

@@ -9,7 +9,15 @@ import pytest
 
 from robusteval.cli import run
 
-RUN = ["model=mnist_cnn", "attack=fmn", "attack.steps=12", "dataset.n=32", "engine.chunk=16", "logger=none"]
+RUN = [
+    "model=mnist_cnn",
+    "attack=fmn",
+    "attack.steps=12",
+    "attack.n_targets=2",
+    "dataset.n=32",
+    "engine.chunk=16",
+    "logger=none",
+]
 
 
 @pytest.mark.parametrize(("norm", "eps"), [("linf", 0.1), ("l1", 8.0)])

@@ -5,8 +5,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +14,7 @@ import pytest
 
 from robusteval.cli import run
 from robusteval.evidence import atomic, lock
+from tests.evidence import forks
 
 
 def unfinish(folder: Path) -> None:
@@ -197,40 +196,43 @@ def test_a_damaged_lock_is_taken_over(damaged: Path, command: list[str]) -> None
 LONG = ["model=mnist_cnn_at", "dataset.n=400", "attack.steps=4000", "engine.chunk=16", "logger=none"]
 
 
-def begun(runs: Path) -> "subprocess.Popen[str]":
-    """Start a long evaluation as a process of its own and wait until its first chunk is written."""
-    arguments = [sys.executable, "-m", "robusteval", *LONG, f"runs.dir={runs}"]
-    process = subprocess.Popen(arguments, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+def begun(runs: Path) -> int:
+    """Start a long evaluation as a process of its own, wait until its first chunk is written, and return its id."""
+    runs.mkdir()
+    log = runs.parent / "log"
+    process = forks.start([*LONG, f"runs.dir={runs}"], log)
     until = time.monotonic() + 120
     while not list(runs.glob("*/shards/*clean/*.parquet")):
-        assert process.poll() is None, process.communicate()[1]
+        assert os.waitpid(process, os.WNOHANG) == (0, 0), log.read_text()
         assert time.monotonic() < until
-        time.sleep(0.1)
+        time.sleep(0.05)
     return process
 
 
 def test_the_second_process_says_who_holds_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first = begun(tmp_path)
+    runs = tmp_path / "runs"
+    first = begun(runs)
     try:
-        assert run([*LONG, f"runs.dir={tmp_path}"]) == 1
+        assert run([*LONG, f"runs.dir={runs}"]) == 1
         told = capsys.readouterr().err
-        assert f"process {first.pid}; wait for it, or stop it and run the same command again" in told
+        assert f"process {first}; wait for it, or stop it and run the same command again" in told
     finally:
-        os.kill(first.pid, signal.SIGKILL)
-        first.communicate()
-    (held,) = tmp_path.glob("*/locks/1-of-1")
+        os.kill(first, signal.SIGKILL)
+        forks.wait(first)
+    (held,) = runs.glob("*/locks/1-of-1")
     assert lock.read(held) is not None
     assert lock.fresh(held) is None  # its process is gone, so nobody has to wait for the heartbeat
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interruption_leaves_nothing_broken(tmp_path: Path, number: signal.Signals) -> None:
-    process = begun(tmp_path)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 75
-    assert "run the same command to go on" in err
-    assert "Traceback" not in out + err
-    (folder,) = (path.parent for path in tmp_path.glob("*/run.json"))
+    runs = tmp_path / "runs"
+    process = begun(runs)
+    os.kill(process, number)
+    assert forks.wait(process) == 75
+    said = (tmp_path / "log").read_text()
+    assert "run the same command to go on" in said
+    assert "Traceback" not in said
+    (folder,) = (path.parent for path in runs.glob("*/run.json"))
     assert not (folder / "results.json").exists()
     assert not list((folder / "locks").glob("[0-9]*"))

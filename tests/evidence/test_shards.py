@@ -233,6 +233,7 @@ def test_a_plan_that_appears_while_ours_is_made_is_obeyed(
         assert not list(tmp_path.rglob("*.parquet"))
 
 
+@pytest.mark.slow
 def test_processes_at_once_killed_and_run_again(tmp_path: Path, finished: Path, command: list[str]) -> None:
     """All begin at the same moment, so they race for run.json; one is killed -9 in its midst, then run again."""
     done = subprocess.run(

@@ -13,8 +13,6 @@ from robusteval.evidence import stopping
 from robusteval.evidence.folder import RunFolder
 from robusteval.metrics.sequence import bounds
 
-pytestmark = pytest.mark.xdist_group("stopping")  # the run they share is made once
-
 COMMAND = ["model=mnist_cnn", "attack=pgd", "attack.steps=3", "logger=none"]
 
 
@@ -89,6 +87,7 @@ def test_a_run_that_lost_a_chunk_ends_in_the_same_bytes(stopped: Path, tmp_path:
     assert same_bytes(stopped, copy)
 
 
+@pytest.mark.slow
 def test_chunks_beyond_the_end_change_nothing(stopped: Path, tmp_path: Path) -> None:
     """As two workers leave them: computed before it was known that they were not needed."""
     longer = tmp_path / "longer"

@@ -24,8 +24,6 @@ from robusteval.models.transforms.temperature import fit
 from robusteval.report.console import accuracies, quality
 from robusteval.sinks import content
 
-pytestmark = pytest.mark.xdist_group("transformed")  # the run they share is made once
-
 pytest.importorskip("mlxtend")
 
 GIVEN = ["model=mnist_cnn", "transform=[padding,temperature]", "transform.padding.mode=circular"]

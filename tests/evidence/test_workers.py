@@ -18,13 +18,16 @@ from robusteval.cli import run
 SMALL = ["dataset.n=64", "engine.chunk=16", "logger=none"]
 NET = ["model=python", "dataset=mnist_5k", "attack=fgsm", "threat=linf_0.3", *SMALL]
 
-# In workers only, as MISDEED says; the file keeps its name and its bytes, so that the run remains the same.
+# In workers only, as MISDEED says, once a chunk is finished; the file keeps its name and its bytes, so that the run
+# remains the same.
 ENTRY = """
-import multiprocessing, os, signal, time
+import multiprocessing, os, pathlib, signal, time
 import torch
 
 misdeed = os.environ.get("MISDEED", "") if multiprocessing.parent_process() else ""
-passes = 0
+
+def now():
+    return misdeed and any(pathlib.Path("runs").glob("*/shards/*fgsm/*.parquet"))
 
 class Net(torch.nn.Module):
     def __init__(self):
@@ -32,13 +35,11 @@ class Net(torch.nn.Module):
         self.layer = torch.nn.Linear(784, 10)
 
     def forward(self, x):
-        global passes
-        passes += 1
-        if misdeed == "die" and passes == 6:
+        if misdeed == "die" and now():
             os.kill(os.getpid(), signal.SIGKILL)
-        if misdeed == "raise" and passes == 6:
+        if misdeed == "raise" and now():
             raise ValueError("no more of this")
-        if misdeed == "sleep" and passes == 6:
+        if misdeed == "sleep" and now():
             time.sleep(90)
         return self.layer(x.flatten(1))
 
@@ -135,7 +136,12 @@ def test_a_killed_worker_costs_no_finished_chunk(
 @pytest.mark.parametrize(
     ("misdeed", "entry", "said"),
     [
-        ("raise", "nets_for_workers:make", "forward pass raised ValueError: no more of this (__init__.py, line"),
+        pytest.param(
+            "raise",
+            "nets_for_workers:make",
+            "forward pass raised ValueError: no more of this (__init__.py, line",
+            marks=pytest.mark.slow,
+        ),
         ("drift", "net.py:make", "a worker was given other weights than the run began with"),
     ],
 )
@@ -213,6 +219,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="pr
 
 
 @needs_proc
+@pytest.mark.slow
 def test_ctrl_c_reaches_the_whole_group_and_is_told_once(here: Path) -> None:
     (here / "script.py").write_text(SCRIPT)
     with begun(["script.py"]) as (process, pids):
@@ -229,6 +236,7 @@ def test_ctrl_c_reaches_the_whole_group_and_is_told_once(here: Path) -> None:
 
 
 @needs_proc
+@pytest.mark.slow
 def test_workers_end_with_a_killed_parent_and_another_process_goes_on(here: Path) -> None:
     with begun(["-m", "robusteval"]) as (process, pids):
         assert len(pids) >= 2

@@ -57,6 +57,7 @@ def alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_one_that_is_killed_and_one_that_raises_cost_no_other(
     here: Path, capsys: pytest.CaptureFixture[str], planned: Plan
 ) -> None:

@@ -13,9 +13,7 @@ from robusteval.metrics.paired import counts, mcnemar, score_interval
 from robusteval.studies import padding
 
 pytest.importorskip("mlxtend")
-pytestmark = pytest.mark.xdist_group("padding_study")  # its runs are made once
-
-SMALL = ["experiment=padding_study", "model.mode=zeros,circular", "model.adversarial=true", "threat=linf_0.05_0.2"]
+SMALL = ["experiment=padding_study", "model.mode=zeros,circular", "model.adversarial=false", "threat=linf_0.05_0.2"]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +55,7 @@ def test_the_tables_follow_from_the_samples(runs):
             )
             for mode in ("zeros", "circular")
         }
-        assert row["training"] == "adversarial"
+        assert row["training"] == "standard"
         for mode, right in due.items():
             assert (row["modes"][mode]["correct"], row["modes"][mode]["n"]) == (int(right.sum()), 16)
         cells = counts(due["circular"], due["zeros"])
@@ -67,7 +65,7 @@ def test_the_tables_follow_from_the_samples(runs):
         assert (found["p"], found["against"]) == (mcnemar(cells), "zeros")
         assert "difference" not in row["modes"]["zeros"]
     page = (folder / "padding_study.md").read_text()
-    assert page.count("| adversarial |") == 2 * len(rows) + len(attacks)
+    assert page.count("| standard |") == 2 * len(rows) + len(attacks)
 
 
 def test_border_ratios_are_those_of_the_runs(runs):
