@@ -136,10 +136,12 @@ def test_early_abort_saves_passes_and_hardly_any_distance() -> None:
 
 
 def test_a_boundary_that_another_class_hides_is_found_by_its_target(hidden: tuple[nn.Module, Tensor, Tensor]) -> None:
-    for options, due in (({"targeted": False}, math.inf), ({"n_targets": 1}, math.inf), ({"n_targets": 2}, 0.3)):
-        board = search(CW(steps=100, searches=5, constant=0.1, **options), *hidden, L2)
+    untargeted = CW(steps=100, searches=5, constant=0.1, targeted=False)
+    one, two = (CW(steps=100, searches=5, constant=0.1, n_targets=n) for n in (1, 2))
+    for attack, due in ((untargeted, math.inf), (one, math.inf), (two, 0.3)):
+        board = search(attack, *hidden, L2)
         assert board.distance is not None
-        assert board.distance.tolist() == pytest.approx([due] * 2, rel=0.01), options
+        assert board.distance.tolist() == pytest.approx([due] * 2, rel=0.01), attack
 
 
 def test_it_may_be_led_in_bfloat16() -> None:

@@ -75,10 +75,12 @@ def test_its_curve_is_that_of_pgd_at_fixed_radii(digits: tuple[nn.Module, Tensor
 
 
 def test_a_boundary_that_another_class_hides_is_found_by_its_target(hidden: tuple[nn.Module, Tensor, Tensor]) -> None:
-    for options, due in (({"targeted": False}, math.inf), ({"n_targets": 1}, math.inf), ({"n_targets": 2}, 0.3)):
-        board = search(FMN(steps=100, **options), *hidden, ThreatModel(norm="l2", eps=1.0))
+    untargeted = FMN(steps=100, targeted=False)
+    one, two = (FMN(steps=100, n_targets=n) for n in (1, 2))
+    for attack, due in ((untargeted, math.inf), (one, math.inf), (two, 0.3)):
+        board = search(attack, *hidden, ThreatModel(norm="l2", eps=1.0))
         assert board.distance is not None
-        assert board.distance.tolist() == pytest.approx([due] * 2, rel=0.01), options
+        assert board.distance.tolist() == pytest.approx([due] * 2, rel=0.01), attack
 
 
 def test_the_radius_follows_algorithm_1(make_job: Callable[..., Any], play: Callable[..., Any]) -> None:
