@@ -413,8 +413,8 @@ def test_the_generator_covers_every_group_and_every_key() -> None:
 
 @pytest.mark.parametrize(
     "cases",
-    [CASES[::4], pytest.param([one for i, one in enumerate(CASES) if i % 4], marks=pytest.mark.slow)],
-    ids=["every fourth", "others"],
+    [CASES[::8], pytest.param([one for i, one in enumerate(CASES) if i % 8], marks=pytest.mark.slow)],
+    ids=["every eighth", "others"],
 )
 def test_wrong_command_lines(cases: list[Bad], answer: Callable, evaluated: list[object]) -> None:
     faults = []

@@ -145,9 +145,11 @@ def cases(*, every_norm: bool) -> list[Any]:
                 continue  # hue, which grey images do not have: its own tests are in colour
             norms = [norm for norm in EPS if norm in attack.norms]
             own = "unbounded" if attack.own_set else norms[number % len(norms)]
-            everywhere = number == 0 and len(attack.stages(norms[0])) < 2  # a cascade's stages have cases of their own
-            for norm in norms if every_norm or everywhere else [own]:
-                case = Case(attack=attack, norm=norm, leads=number == 0 and norm == norms[0])
+            # A cascade's stages have cases of their own; of the attacks by one number solarization stands for all.
+            stood_for = len(attack.stages(norms[0])) > 1 or (attack.parametric and name != "solarize")
+            everywhere = number == 0 and not stood_for
+            for place, norm in enumerate(norms if every_norm or everywhere else [own]):
+                case = Case(attack=attack, norm=norm, leads=number == place == 0)
                 found.append(pytest.param(case, id=label(name, norm, options)))
     return found
 

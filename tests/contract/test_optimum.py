@@ -40,6 +40,8 @@ def test_the_optimum_is_reached_within_one_per_cent(
         pytest.skip("each stage of a cascade has cases of its own")
     if getattr(attack, "init", "zero") == "random" and math.prod(shape) < 3 and optimum_case.norm == "l2":
         pytest.skip("in two dimensions a random start may lie right behind the image, where gradient steps hardly turn")
+    if shape != SHAPES[2] and not optimum_case.leads:
+        pytest.skip("few pixels are tried with each attack's first options")
     classes = max(classes, attack.min_classes())
     problem = linear_problem(optimum_case.norm, shape, classes=classes, radius=0.1, n=6, seed=classes)
     for factor, broken in ((0.99, False), (1.01, True)):

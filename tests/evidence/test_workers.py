@@ -111,6 +111,7 @@ def test_chunks_are_shared_and_no_process_is_started_for_nothing(here: Path, mon
     assert outcome(here / "runs") == wanted
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_no_finished_chunk(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
