@@ -52,7 +52,9 @@ def fab(problem: tuple[nn.Module, Tensor, Tensor]) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("norm", "attack"), [("linf", FMN()), ("l2", FMN()), ("l2", CW()), ("l1", FMN())], ids=["linf", "l2", "cw", "l1"]
+    ("norm", "attack"),
+    [("linf", FMN()), ("l2", FMN()), ("l2", CW()), ("l1", FMN(steps=200))],  # with 100 in L1 it ends 0.1 % above
+    ids=["linf", "l2", "cw", "l1"],
 )
 def test_distances_are_not_above_those_of_fab(
     norm: Any, attack: Attack, problem: tuple[nn.Module, Tensor, Tensor], fab: dict[str, Tensor]
