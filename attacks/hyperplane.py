@@ -40,8 +40,9 @@ def _level(gain: Tensor, room: Tensor, due: Tensor, norm: str) -> Tensor:
     The worth is a concave function of r, linear by pieces, so that Newton's method from r = 0 never goes too far.
     """
     linf = norm == "linf"
-    r = torch.zeros_like(due)
     growth = gain if linf else gain * gain
+    # The step from 0, where every entry with room is free, and nothing is worth anything yet.
+    r = (due / total(growth * room.sign().clamp_(min=0))).nan_to_num_(0, 0, 0)
     # Written in place: fresh memory for each of the many sweeps would cost more than the sweeps.
     size, worth = torch.empty_like(gain), torch.empty_like(gain)
     free = torch.empty_like(gain)

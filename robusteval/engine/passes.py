@@ -1,7 +1,8 @@
 """Passes of the network: padded to a physical batch in which a row's bits do not depend on its neighbours.
 
-On the CPU the last bits of a convolution move with the physical batch size, but not among multiples of 16. So every
-pass is padded to a multiple of 16 (spare rows repeat the first one and are not counted).
+On the CPU the last bits of a convolution move with the physical batch size, but not among multiples of 16, and with
+many networks of small images not among multiples of 4 either. So every pass is padded to a multiple of 16, or of 4
+where that was tried (spare rows repeat the first one and are not counted).
 """
 
 import contextlib
@@ -19,6 +20,8 @@ from robusteval.engine.memory import OutOfMemory, ran_out
 from robusteval.errors import RobustevalError, UserError
 
 QUANTUM = 16
+FINE = 4
+FINE_UP_TO = 64  # above, few spare rows are a small share
 _LEAST = 1e-300  # a probability whose logarithm is still finite
 
 # What a user's forward or backward may raise when it is wrong; SystemExit, since a network may not end the evaluation.
@@ -62,13 +65,18 @@ def frozen(module: nn.Module) -> Iterator[None]:
         torch.backends.cudnn.benchmark = benchmark
 
 
-def padded(points: Tensor) -> Tensor:
-    """Return a copy of points [n, C, H, W] with repetitions of the first row up to the next multiple of 16.
+def padded(points: Tensor, quantum: int = QUANTUM) -> Tensor:
+    """Return a copy of points [n, C, H, W] with repetitions of the first row up to the next size of a batch.
 
     Always a copy: a network that normalises in place must not change the images of whoever asks.
     """
-    spare = -len(points) % QUANTUM
+    spare = spare_rows(len(points), quantum)
     return torch.cat([points, points[:1].expand(spare, *points.shape[1:])]) if spare else points.clone()
+
+
+def spare_rows(n: int, quantum: int) -> int:
+    """Return how many rows ``n`` of them lack to a multiple of ``quantum``, above 64 to one of 16."""
+    return -n % (quantum if n <= FINE_UP_TO else QUANTUM)
 
 
 @dataclass(kw_only=True)
@@ -97,12 +105,13 @@ class Chance:
 class Passes:
     """Forward and backward passes of one module, at most ``batch`` points at a time (a multiple of 16).
 
-    Of a randomised network ``logits`` are the logarithm of the mean softmax of ``draws`` passes, whose random numbers
-    ``chance`` decides.
+    Fewer are padded to a multiple of ``quantum``. Of a randomised network ``logits`` are the logarithm of the mean
+    softmax of ``draws`` passes, whose random numbers ``chance`` decides.
     """
 
     module: nn.Module
     batch: int
+    quantum: int = QUANTUM
     draws: int = 1
     chance: Chance | None = None
 
@@ -110,7 +119,9 @@ class Passes:
         """Return float32 logits [n, classes] of points [n, C, H, W]."""
         with torch.no_grad():
             parts = [
-                _mean_logits([self._forward(padded(part))[: len(part)].float() for _ in range(self.draws)])
+                _mean_logits(
+                    [self._forward(padded(part, self.quantum))[: len(part)].float() for _ in range(self.draws)]
+                )
                 for part in points.split(self.batch)
             ]
         return torch.cat(parts)
@@ -141,7 +152,9 @@ class Passes:
 
     def _ask_once(self, points: Tensor, loss_of: Loss) -> Answer:
         # The leaf shares the asker's memory where nothing is to be padded: the network only gets copies of it.
-        n, points = len(points), (points if len(points) % QUANTUM == 0 else padded(points)).detach().requires_grad_()
+        n = len(points)
+        points = padded(points, self.quantum) if spare_rows(n, self.quantum) else points
+        points = points.detach().requires_grad_()
         with torch.enable_grad():
             # A copy, not the leaf itself: a network may work on its input in place.
             logits = self._forward(points.clone())[:n].float()

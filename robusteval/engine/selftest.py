@@ -7,8 +7,12 @@ from robusteval.attacks import losses
 from robusteval.attacks.base import Query
 from robusteval.classifier import Classifier
 from robusteval.engine.memory import OutOfMemory, ran_out, too_little
-from robusteval.engine.passes import QUANTUM, RAISED_BY_NETWORKS, Passes, padded
+from robusteval.engine.passes import FINE, QUANTUM, RAISED_BY_NETWORKS, Passes, padded, physical
 from robusteval.errors import UserError
+
+# Multiples of 4 that are none of 16: each remainder small and large, since kernels are chosen by both.
+_FINE_SIZES = (4, 8, 12, 20, 28, 44, 60)
+_SMALL = 64  # pixels along a side: of larger images the trial would cost more than it saves
 
 
 def check_answer(classifier: Classifier, passes: Passes, images: Tensor) -> None:
@@ -66,14 +70,42 @@ def _same(passes: Passes, images: Tensor, labels: Tensor, size: int, *, gradient
     y = labels.repeat(-(-size // len(images)))[:size].flip(0)
     small, large = Passes(module=passes.module, batch=QUANTUM), Passes(module=passes.module, batch=size)
 
-    def ask(via: Passes, points: Tensor, y: Tensor) -> tuple[Tensor, Tensor | None]:
-        loss = (lambda logits: losses.cross_entropy(logits, y)) if gradients else None
-        answer = via.ask(Query(points=points, loss=loss))
-        return answer.logits, answer.gradient
+    due, came = (
+        _ask(via, points, y, gradients=gradients)
+        for via, points, y in ((small, few, labels[:QUANTUM]), (large, many, y))
+    )
+    return all(_equal(one, other.flip(0)[: len(few)]) for one, other in zip(due, came, strict=True))
 
-    (a, g), (b, h) = ask(small, few, labels[: len(few)]), ask(large, many, y)
-    b, h = b.flip(0), None if h is None else h.flip(0)
-    return _equal(a, b[: len(few)]) and (g is None or h is None or _equal(g, h[: len(few)]))
+
+def _ask(passes: Passes, points: Tensor, y: Tensor, *, gradients: bool) -> list[Tensor]:
+    """Return the logits, with ``gradients`` also those of the cross-entropy."""
+    answer = passes.ask(
+        Query(points=points, loss=(lambda logits: losses.cross_entropy(logits, y)) if gradients else None)
+    )
+    return [answer.logits, answer.slope] if gradients else [answer.logits]
+
+
+def quantum(passes: Passes, images: Tensor, labels: Tensor, *, gradients: bool) -> int:
+    """Return to whose multiples batches of up to 64 images are padded: 4 where no bit depends on it, else 16.
+
+    Asked of networks of small images on the processor, which have passed the test of ``bitwise``: the last survivors
+    of an attack fill a batch of 16 badly.
+    """
+    if max(images.shape[-2:]) > _SMALL:
+        return QUANTUM
+    points, y = (rows.repeat(-(-QUANTUM // len(rows)), *[1] * (rows.ndim - 1))[:QUANTUM] for rows in (images, labels))
+    due = _ask(Passes(module=passes.module, batch=QUANTUM), points, y, gradients=gradients)
+    for size in _FINE_SIZES:
+        # From another place on, so that no row stands where it did.
+        which = torch.arange(5, 5 + size) % QUANTUM
+        fine = Passes(module=passes.module, batch=physical(size), quantum=FINE)
+        try:
+            came = _ask(fine, points[which], y[which], gradients=gradients)
+        except UserError:  # made for batches of some sizes only
+            return QUANTUM
+        if not all(_equal(one[which], other) for one, other in zip(due, came, strict=True)):
+            return QUANTUM
+    return FINE
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:

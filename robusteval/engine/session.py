@@ -58,6 +58,7 @@ class Session:
         config, draws, form = self.config, run.run["draws"], run.run["oracle"]["form"]
         precisions: set[Precision] = {"float32", *(stage.precision for stage in self.stages)}
         chance = Chance(seed=config.seed) if draws > 1 else None
+        quantum = run.run.get("quantum", QUANTUM)  # not in runs of earlier versions
         return Work(
             run=run,
             dataset=self.dataset,
@@ -66,11 +67,14 @@ class Session:
             searcher=Searcher(
                 oracles={
                     precision: dataclasses.replace(
-                        self.passes, module=oracle.build(self.passes.module, form, precision), chance=chance
+                        self.passes,
+                        module=oracle.build(self.passes.module, form, precision),
+                        chance=chance,
+                        quantum=quantum if precision == "float32" else QUANTUM,  # tried in float32
                     )
                     for precision in precisions
                 },
-                verifier=dataclasses.replace(self.passes, chance=chance, draws=draws),
+                verifier=dataclasses.replace(self.passes, chance=chance, draws=draws, quantum=quantum),
                 chance=chance,
                 seed=config.seed,
                 slots=self.slots,

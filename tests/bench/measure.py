@@ -15,10 +15,10 @@ from contenders import Budget, Ours, Peer, Problem, silence
 from torch import Tensor
 
 from robusteval.attacks.base import Attack
-from robusteval.engine import oracle
+from robusteval.engine import oracle, selftest
 from robusteval.engine.board import Board
 from robusteval.engine.devices import slots_for
-from robusteval.engine.passes import Passes, frozen, physical
+from robusteval.engine.passes import QUANTUM, Passes, frozen, physical
 from robusteval.engine.search import Chunk, Searcher
 from robusteval.engine.stages import Mode, Precision, stages_of
 from robusteval.engine.whole import brought_inside
@@ -53,6 +53,7 @@ class Engine:
     problem: Problem
     oracles: Mapping[Precision, Passes]
     slots: int
+    quantum: int
 
     @classmethod
     def of(cls, problem: Problem, mode: Mode) -> "Engine":
@@ -63,13 +64,18 @@ class Engine:
             choice = oracle.choose(given, problem.images[:32], problem.labels[:32], "rule", gradients=True)
             precision: Precision = "float32" if mode == "exact" else "bfloat16"
             copied = oracle.build(problem.network, choice.form, precision)
-        return cls(problem=problem, oracles={precision: Passes(module=copied, batch=slots)}, slots=slots)
+            searched = Passes(module=oracle.build(problem.network, choice.form, "float32"), batch=slots)
+            few = problem.images[:32], problem.labels[:32]
+            quantum = max(selftest.quantum(each, *few, gradients=True) for each in (given, searched))
+        fine = quantum if mode == "exact" else QUANTUM
+        oracles: dict[Precision, Passes] = {precision: Passes(module=copied, batch=slots, quantum=fine)}
+        return cls(problem=problem, oracles=oracles, slots=slots, quantum=quantum)
 
     def run(self, attack: Attack, threat: ThreatModel, mode: Mode, seed: int) -> Board:
         """Return what came of all stages, each on the images that still stand."""
         x, y = self.problem.images, self.problem.labels
         with frozen(self.problem.network):
-            verifier = Passes(module=self.problem.network, batch=self.slots)
+            verifier = Passes(module=self.problem.network, batch=self.slots, quantum=self.quantum)
             searcher = Searcher(
                 oracles=self.oracles, verifier=verifier, seed=seed, slots=self.slots, stop="first", tick=lambda _: None
             )

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from robusteval.attacks.base import Query
 from robusteval.closed_form import small_convnet
 from robusteval.engine.passes import QUANTUM, Chance, Passes, padded
-from robusteval.engine.selftest import bitwise, check_answer
+from robusteval.engine.selftest import bitwise, check_answer, quantum
 from robusteval.errors import UserError
 
 
@@ -50,6 +50,60 @@ def test_every_physical_batch_is_a_multiple_of_16_and_at_most_the_batch(n: int) 
         assert torch.allclose(logits, recorder.network(images(n)), atol=1e-5)
     passes.ask(Query(points=images(min(n, 32)), loss=lambda logits: logits[:, 0]))
     assert recorder.sizes[-1] % QUANTUM == 0
+
+
+@pytest.mark.parametrize(("n", "size"), [(1, 4), (4, 4), (13, 16), (17, 20), (61, 64), (65, 80), (81, 96)])
+def test_where_it_was_tried_batches_are_padded_to_multiples_of_4_up_to_64(n: int, size: int) -> None:
+    recorder = Recorder().eval()
+    passes = Passes(module=recorder, batch=96, quantum=4)
+    assert passes.logits(images(n)).shape == (n, 10)
+    assert passes.ask(Query(points=images(n), loss=lambda logits: logits[:, 0])).slope.shape == (n, 1, 8, 8)
+    assert recorder.sizes == [size, size]
+
+
+class BySize(Recorder):
+    """A network whose last bits move with the size of the batch where that is odd in units of ``unit``."""
+
+    def __init__(self, unit: int) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = super().forward(images)
+        return logits * (1 + 1e-6) if len(images) % self.unit else logits
+
+
+class OnlySixteen(Recorder):
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images.view(-1, 16, 1, 8, 8).flatten(0, 1))
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+def test_fine_batches_are_for_networks_whose_bits_do_not_show_them(gradients: bool) -> None:
+    points, labels = images(32), torch.arange(32) % 10
+
+    def found(module: nn.Module, n: int = 32) -> int:
+        return quantum(Passes(module=module, batch=64), points[:n], labels[:n], gradients=gradients)
+
+    assert found(BySize(4)) == found(BySize(4), n=3) == found(small_convnet())
+    assert found(BySize(8)) == found(BySize(16)) == 16
+    assert found(OnlySixteen()) == 16
+    wide = torch.rand(4, 1, 65, 8)
+    recorder = Recorder()
+    assert quantum(Passes(module=recorder, batch=64), wide, labels[:4], gradients=gradients) == 16
+    assert not recorder.sizes  # of large images nothing is tried
+
+
+def test_a_batch_of_any_size_gives_the_same_bits_where_fine_ones_are_used() -> None:
+    module = small_convnet()
+    points, labels = images(96), torch.arange(96) % 10
+    fine = quantum(Passes(module=module, batch=96), points, labels, gradients=True)
+    passes = Passes(module=module, batch=96, quantum=fine)
+    due = passes.ask(Query(points=points, loss=lambda logits: logits[:, 0]))
+    for n in range(1, 97):
+        came = passes.ask(Query(points=points[:n], loss=lambda logits: logits[:, 0]))
+        assert torch.equal(came.logits, due.logits[:n])
+        assert torch.equal(came.slope, due.slope[:n])
 
 
 @pytest.mark.parametrize("n", [1, 7, 16])
