@@ -15,6 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 PAINTED = ("report", "sinks")  # the folders whose tests look at figures
 LAID_OUT = ("test_readme", "test_disks", "test_forensics", "test_merge", "test_radii")  # that they are there is enough
+EVERYWHERE = ("draw_reliability", "draw_confidence")  # of every run, and laying them out takes longer than a small one
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -23,6 +24,8 @@ def fewer_figures(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if request.path.stem in LAID_OUT:
             patch.setattr("robusteval.report.canvas.FigureCanvasAgg.print_png", blank)
+            for name in EVERYWHERE:
+                patch.setattr(f"robusteval.report.figures.{name}", pixel)
         elif request.path.parent.name not in PAINTED:
             patch.setattr("robusteval.engine.finish.draw", nothing)
         yield
@@ -43,6 +46,12 @@ def nothing(folder: Path, *_: Any, **__: Any) -> list[Path]:
 
 def blank(_canvas: Any, buffer: io.BytesIO, **_options: Any) -> None:
     Image.new("L", (1, 1)).save(buffer, format="png")
+
+
+def pixel(path: Path, *_: Any) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    Image.new("L", (1, 1)).save(path)
+    return path
 
 
 CONTRACT = "tests/contract/"  # thousands of short tests

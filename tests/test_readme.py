@@ -133,7 +133,7 @@ def test_the_blocks_are_there() -> None:
 
 
 # Other tests do much the same.
-LONG = ("efficientnet", "experiment=", "mnist_cnn,mnist_cnn_at attack=fgsm,pgd,solarize")
+LONG = ("efficientnet", "experiment=", "mnist_cnn,mnist_cnn_at attack=fgsm,pgd,solarize", "hydra/launcher=local")
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def quantum(passes: Passes, images: Tensor, labels: Tensor, *, gradients: bool) 
         fine = Passes(module=passes.module, batch=physical(size), quantum=FINE)
         try:
             came = _ask(fine, points[which], y[which], gradients=gradients)
-        except UserError:  # made for batches of some sizes only
+        except (UserError, OutOfMemory):  # made for batches of some sizes only, or no room for this one
             return QUANTUM
         if not all(_equal(one[which], other) for one, other in zip(due, came, strict=True)):
             return QUANTUM

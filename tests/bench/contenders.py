@@ -42,18 +42,18 @@ class Problem:
 
 
 Peer = Callable[[Problem, Budget, int], Tensor]
-Ours = Callable[[Budget], Attack]
+Ours = Callable[[Budget, float], Attack]
 
 
-def step(problem: Problem, budget: Budget) -> float:
-    """Return the step of PGD on both sides: two and a half radii in all."""
-    return 2.5 * problem.eps / budget.steps
+def step(eps: float) -> float:
+    """Return the step of PGD on both sides: a quarter of the radius, as 2/255 in a ball of 8/255."""
+    return eps / 4
 
 
 def torchattacks_pgd(problem: Problem, budget: Budget, seed: int) -> Tensor:
     torch.manual_seed(seed)
     attack = library.load("torchattacks").PGD(
-        problem.network, eps=problem.eps, alpha=step(problem, budget), steps=budget.steps, random_start=True
+        problem.network, eps=problem.eps, alpha=step(problem.eps), steps=budget.steps, random_start=True
     )
     return _in_batches(problem, attack)
 
@@ -62,7 +62,7 @@ def foolbox_pgd(problem: Problem, budget: Budget, seed: int) -> Tensor:
     torch.manual_seed(seed)
     foolbox = library.load("foolbox")
     model = foolbox.PyTorchModel(problem.network, bounds=(0, 1))
-    attack = foolbox.attacks.LinfPGD(steps=budget.steps, abs_stepsize=step(problem, budget), random_start=True)
+    attack = foolbox.attacks.LinfPGD(steps=budget.steps, abs_stepsize=step(problem.eps), random_start=True)
     return _in_batches(problem, lambda x, y: attack(model, x, y, epsilons=problem.eps)[1])
 
 
@@ -84,7 +84,7 @@ def art_pgd(problem: Problem, budget: Budget, seed: int) -> Tensor:
         estimator,
         norm=math.inf,
         eps=problem.eps,
-        eps_step=step(problem, budget),
+        eps_step=step(problem.eps),
         max_iter=budget.steps,
         num_random_init=1,
         batch_size=BATCH,
@@ -133,10 +133,10 @@ def silence() -> Any:
 
 
 OURS: dict[str, Ours] = {
-    "pgd": lambda budget: PGD(steps=budget.steps),
-    "apgd-ce": lambda budget: APGD(steps=budget.steps),
-    "fab-t": lambda budget: FAB(steps=budget.steps),
-    "autoattack": lambda budget: AutoAttack(steps=budget.steps, queries=budget.queries),
+    "pgd": lambda budget, eps: PGD(steps=budget.steps, step_size=step(eps)),
+    "apgd-ce": lambda budget, _: APGD(steps=budget.steps),
+    "fab-t": lambda budget, _: FAB(steps=budget.steps),
+    "autoattack": lambda budget, _: AutoAttack(steps=budget.steps, queries=budget.queries),
 }
 PEERS: dict[str, Peer] = {
     "torchattacks": torchattacks_pgd,

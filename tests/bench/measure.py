@@ -27,7 +27,7 @@ from robusteval.threat import ThreatModel
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """One run of ours and one of a peer's on the same images: seconds, who is broken [n], our passes.
+    """One run of ours and one of a peer's on the same images: seconds, who is wrong in the end [n], our passes.
 
     ``pure`` is the time that our passes alone would have taken, measured beside.
     """
@@ -82,7 +82,8 @@ class Engine:
             logits = verifier.logits(x)
             chunk = Chunk(images=x, labels=y, logits=logits, ids=np.arange(len(x)))
             first, *others = stages_of(attack, threat, mode)
-            board = searcher.run(first, chunk, range(len(x)))
+            right = (~threat.broken(logits, y)).nonzero()[:, 0].tolist()
+            board = searcher.run(first, chunk, right)
             for stage in others:
                 standing = (~board.broken).nonzero()[:, 0].tolist()
                 board.absorb(searcher.run(stage, chunk, standing), standing)
@@ -114,12 +115,12 @@ def pairs(problem: Problem, budget: Budget, ours: Ours, peer: Peer, count: int, 
     engine = Engine.of(problem, mode)
     for seed in range(count):
         begun = time.process_time()
-        board = engine.run(ours(budget), threat, mode, seed)
+        board = engine.run(ours(budget, problem.eps), threat, mode, seed)
         between = time.process_time()
         with silence():
             points = peer(problem, budget, seed)
         ended = time.process_time()
-        forward, backward = int(board.forward.sum()), int(board.backward.sum())
+        forward, backward = int(board.forward.sum()) + len(problem.images), int(board.backward.sum())  # and the clean
         yield Pair(
             ours=between - begun,
             theirs=ended - between,
@@ -161,8 +162,8 @@ def _median_time(run: Callable[[], object], rounds: int) -> float:
 
 
 def _broken(problem: Problem, threat: ThreatModel, points: Tensor) -> Tensor:
-    """Return which of a peer's points break, judged as ours are: brought into the threat, predicted again."""
+    """Return which images are wrong or broken by a peer, judged as ours are: in the threat, predicted again."""
     inside, _ = brought_inside(points.detach(), problem.images, threat)
     with frozen(problem.network):
-        logits = Passes(module=problem.network, batch=256).logits(inside)
-    return threat.broken(logits, problem.labels)
+        clean, attacked = (Passes(module=problem.network, batch=256).logits(x) for x in (problem.images, inside))
+    return threat.broken(clean, problem.labels) | threat.broken(attacked, problem.labels)

@@ -1,4 +1,4 @@
-"""The networks of the benchmark, and the images that each gets right: bundled ones always, CIFAR's where they are."""
+"""The networks of the benchmark, each with images as they come: bundled ones always, CIFAR's where they are."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _CIFAR = {"resnet2b": "resnet2b.pth", "resnet32": "resnet32-d509ac18.th"}
 
 @dataclass(frozen=True, kw_only=True)
 class Net:
-    """A network from [0, 1] to logits, in eval mode, with images [n, C, H, W] and labels [n] that it gets right."""
+    """A network from [0, 1] to logits, in eval mode, with images [n, C, H, W] and labels [n]; a few it gets wrong."""
 
     name: str
     module: nn.Module
@@ -82,7 +82,7 @@ def lacking(name: str, data: Path) -> Path | None:
 
 
 def load(name: str, n: int, data: Path) -> Net:
-    """Return a network with at most ``n`` images that it gets right, spread over the classes."""
+    """Return a network with at most ``n`` images, spread over the classes."""
     if name in _CIFAR:
         module = _filled(BUILD[name](), data / "cifar10" / _CIFAR[name])
         images = torch.from_numpy(np.load(data / "cifar10" / "X_sdp.npy")).permute(0, 3, 1, 2).contiguous()
@@ -90,12 +90,9 @@ def load(name: str, n: int, data: Path) -> Net:
     else:
         module = Bundled(name=name).load().module  # pyright: ignore[reportArgumentType]
         found = Mnist5k().load(Preprocessing(), seed=0)
-        spread = torch.randperm(len(found), generator=torch.Generator().manual_seed(0))[: 2 * n].numpy()
+        spread = torch.randperm(len(found), generator=torch.Generator().manual_seed(0))[:n].numpy()
         images, labels = found.images(spread), torch.from_numpy(found.labels[spread])
-    module.eval()
-    with torch.no_grad():
-        right = module(images).argmax(1) == labels
-    return Net(name=name, module=module, images=images[right][:n], labels=labels[right][:n])
+    return Net(name=name, module=module.eval(), images=images[:n], labels=labels[:n])
 
 
 def _filled(module: nn.Module, path: Path) -> nn.Module:

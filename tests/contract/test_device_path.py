@@ -93,6 +93,7 @@ LONG = [
     ("cw", "l2", {"steps": 20, "searches": 3, "n_targets": 1}),
     ("solarize", "unbounded", {"iterations": 20}),
 ]
+QUICK = ("pgd", "square", "fmn", "solarize")
 RADII = {"linf": (0.02, 0.1), "l2": (0.3, 1.2), "l1": (2.0, 8.0), "unbounded": None}
 
 
@@ -101,7 +102,11 @@ def net_for(name: str) -> str:
     return "mnist_cnn" if name in ("square", "cw", "solarize") else "convnet"
 
 
-@pytest.mark.parametrize(("name", "norm", "options"), LONG, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("name", "norm", "options"),
+    [pytest.param(*search, marks=[] if search[0] in QUICK else pytest.mark.slow) for search in LONG],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
 def test_long_searches_at_several_radii(name: str, norm: Any, options: dict[str, Any], nets: dict[str, Any]) -> None:
     network, images, labels = nets[net_for(name)]
     threat = ThreatModel(norm=norm, eps=RADII[norm])

@@ -26,7 +26,7 @@ def kill(folder: Path, kills: int, overrides: list[str], seed: int = 1) -> dict[
 
 @pytest.mark.timeout(600)
 def test_twenty_kills(tmp_path: Path) -> None:
-    told = kill(tmp_path, 20, [*RUN, "checks=off"])
+    told = kill(tmp_path, 20, [*RUN, "checks=off", "dataset.n=48", "engine.chunk=16"])
     assert told["kills"] >= 20
     assert told["equal"] == told["rounds"]
     assert told["lost"] == 0

@@ -134,15 +134,11 @@ def test_a_killed_worker_costs_no_finished_chunk(
     assert outcome(here / "runs") == outcome(here / "whole")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("misdeed", "entry", "said"),
     [
-        pytest.param(
-            "raise",
-            "nets_for_workers:make",
-            "forward pass raised ValueError: no more of this (__init__.py, line",
-            marks=pytest.mark.slow,
-        ),
+        ("raise", "nets_for_workers:make", "forward pass raised ValueError: no more of this (__init__.py, line"),
         ("drift", "net.py:make", "a worker was given other weights than the run began with"),
     ],
 )

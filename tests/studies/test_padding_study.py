@@ -18,9 +18,9 @@ SMALL = ["experiment=padding_study", "model.mode=zeros,circular", "model.adversa
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[RunFolder]:
-    """The study of two modes, one training and one norm: six runs on 16 images, by one plain command."""
+    """The study of two modes, one training and one norm: six runs on 8 images, by one plain command."""
     folder = tmp_path_factory.mktemp("study")
-    assert run([*SMALL, "dataset.n=16", f"runs.dir={folder}"]) == 0
+    assert run([*SMALL, "dataset.n=8", f"runs.dir={folder}"]) == 0
     return [RunFolder(path.parent) for path in sorted(folder.glob("*/results.json"))]
 
 
@@ -57,10 +57,10 @@ def test_the_tables_follow_from_the_samples(runs):
         }
         assert row["training"] == "standard"
         for mode, right in due.items():
-            assert (row["modes"][mode]["correct"], row["modes"][mode]["n"]) == (int(right.sum()), 16)
+            assert (row["modes"][mode]["correct"], row["modes"][mode]["n"]) == (int(right.sum()), 8)
         cells = counts(due["circular"], due["zeros"])
         found = row["modes"]["circular"]["difference"]
-        assert found["value"] == pytest.approx((due["circular"].sum() - due["zeros"].sum()) / 16)
+        assert found["value"] == pytest.approx((due["circular"].sum() - due["zeros"].sum()) / 8)
         assert (found["low"], found["high"]) == pytest.approx(score_interval(cells))
         assert (found["p"], found["against"]) == (mcnemar(cells), "zeros")
         assert "difference" not in row["modes"]["zeros"]
