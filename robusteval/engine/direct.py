@@ -27,18 +27,19 @@ def search(
     ids: Sequence[int] | None = None,
     order: Sequence[int] | None = None,
     path: Path = "host",
+    quantum: int = QUANTUM,
 ) -> Board:
     """Attack images [n, C, H, W] with labels [n] and return the board.
 
     ``ids`` are the sample ids that key the randomness (default 0..n-1), ``order`` the positions to attack, in that
     order (default: those that are right without an attack; all of them where stop=never or the attack is a survey).
     Each stage is run on the samples that still stand, with stop=never on all; an attack of none leaves every image as
-    it is.
+    it is. ``quantum`` is that of ``Passes``.
     """
     stages = stages_of(attack, threat)
     batch = -(-slots // QUANTUM) * QUANTUM
     with frozen(module):
-        oracle, verifier = Passes(module=module, batch=batch), Passes(module=module, batch=batch)
+        oracle, verifier = (Passes(module=module, batch=batch, quantum=quantum) for _ in range(2))
         logits = verifier.logits(images)
         columns = attack.columns()
         searcher = Searcher(

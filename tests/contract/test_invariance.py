@@ -1,4 +1,7 @@
-"""The same bits at any number of slots, in any order, beside any neighbours; the same seed the same bytes."""
+"""The same bits at any number of slots, in any order, beside any neighbours; the same seed the same bytes.
+
+Few slots are tried in batches as fine as the network allows, against batches of 16.
+"""
 
 from typing import Any
 
@@ -7,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from robusteval.closed_form import small_convnet
+from robusteval.engine import selftest
 from robusteval.engine.board import Board
 from robusteval.engine.direct import search
+from robusteval.engine.passes import Passes
 from robusteval.models.bundled import Bundled
 
 SLOTS = (7, 64)
-FEW = [1, 2, 3]  # for a single slot, whose passes are padded sixteenfold
+FEW = [1, 2, 3]  # for a single slot, whose passes are padded several times over
 
 
 def state_of(board: Board) -> dict[str, Tensor]:
@@ -30,8 +35,11 @@ def difference(a: Board, b: Board) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def nets() -> dict[str, tuple[nn.Module, Tensor, Tensor]]:
-    """A random convolutional net with BatchNorm and the bundled one, with more images than a batch has, some wrong."""
+def nets() -> dict[str, tuple[nn.Module, Tensor, Tensor, int]]:
+    """A random convolutional net with BatchNorm and the bundled one, with more images than a batch has, some wrong.
+
+    And how finely their batches may be padded.
+    """
     numbers = torch.Generator().manual_seed(2)
     convnet = small_convnet(classes=5, channels=3)
     small = torch.rand(20, 3, 8, 8, generator=numbers)
@@ -44,13 +52,14 @@ def nets() -> dict[str, tuple[nn.Module, Tensor, Tensor]]:
             logits = network(images)
         labels = logits.argmax(1)
         labels[::7] = (labels[::7] + 1) % logits.shape[1]
-        found[name] = (network, images, labels)
+        fine = selftest.quantum(Passes(module=network, batch=64), images, labels, gradients=True)
+        found[name] = (network, images, labels, fine)
     return found
 
 
 @pytest.mark.parametrize(("net", "stop"), [("convnet", "first"), ("convnet", "never"), ("mnist_cnn", "first")])
 def test_slots_and_order_change_no_bit(case: Any, net: str, stop: Any, nets: dict[str, Any]) -> None:
-    network, images, labels = nets[net]
+    network, images, labels, fine = nets[net]
     survey = case.attack.columns() is not None
     if (net, stop) != ("convnet", "first") and not case.leads:
         pytest.skip("the larger network and the whole budget are tried with each attack's first options")
@@ -71,12 +80,20 @@ def test_slots_and_order_change_no_bit(case: Any, net: str, stop: Any, nets: dic
         board = search(case.attack, network, images, labels, case.threat, slots=slots, stop=stop)
         assert difference(board, reference) == [], slots
     few = FEW if case.leads else FEW[:1]
-    single = search(case.attack, network, images, labels, case.threat, slots=1, stop=stop, order=few)
+    single = search(case.attack, network, images, labels, case.threat, slots=1, stop=stop, order=few, quantum=fine)
     for name, value in state_of(single).items():
         assert value[few].numpy().tobytes() == state_of(reference)[name][few].numpy().tobytes(), name
     order = torch.randperm(n, generator=torch.Generator().manual_seed(3))
     board = search(
-        case.attack, network, images[order], labels[order], case.threat, slots=7, stop=stop, ids=order.tolist()
+        case.attack,
+        network,
+        images[order],
+        labels[order],
+        case.threat,
+        slots=7,
+        stop=stop,
+        ids=order.tolist(),
+        quantum=fine,
     )
     back = order.argsort()
     for name, value in state_of(board).items():
@@ -85,18 +102,18 @@ def test_slots_and_order_change_no_bit(case: Any, net: str, stop: Any, nets: dic
 
 @pytest.mark.parametrize("stop", ["first", "never"])
 def test_neighbours_change_no_bit(case: Any, stop: Any, nets: dict[str, Any]) -> None:
-    network, images, labels = nets["convnet"]
+    network, images, labels, fine = nets["convnet"]
     few = [3, 9, 12]
     if stop == "never" and (case.attack.columns() is not None or not case.leads):
         pytest.skip("a survey stops at nothing anyway; the whole budget is tried with each attack's first options")
     together = search(case.attack, network, images, labels, case.threat, stop=stop)
-    alone = search(case.attack, network, images[few], labels[few], case.threat, stop=stop, ids=few)
+    alone = search(case.attack, network, images[few], labels[few], case.threat, stop=stop, ids=few, quantum=fine)
     for name, value in state_of(alone).items():
         assert value.numpy().tobytes() == state_of(together)[name][few].numpy().tobytes(), name
 
 
 def test_the_seed_decides_everything_that_is_random(case: Any, nets: dict[str, Any]) -> None:
-    network, images, labels = nets["convnet"]
+    network, images, labels, _ = nets["convnet"]
     if case.attack.own_set and case.norm != "unbounded":
         pytest.skip("hardly any of its images lies in the ball, so none may move")
     if case.attack.columns() is not None:
