@@ -70,8 +70,9 @@ def project_l1_in_box(points: Tensor, x: Tensor, lo: Tensor, hi: Tensor, eps: Te
         low, high = torch.where(excess > 0, t, low), torch.where(excess > 0, high, t)
         newton = t + excess / ((rest > 0) & (rest < room)).sum(1)
         following = torch.where((newton > low) & (newton < high), newton, (low + high) / 2)
-        # A row at its end stays there, so that it does not matter how long its neighbours take.
-        ended = ((t == 0) & (excess <= 0)) | (excess.abs() <= 1e-7 * radius) | (high - low <= 1e-7 * high)
+        # A row at its end stays there, so that it does not matter how long its neighbours take. A sum in float32 is no
+        # closer than that.
+        ended = ((t == 0) & (excess <= 0)) | (excess.abs() <= 1e-6 * radius) | (high - low <= 1e-7 * high)
         if (may_ask() or sweep % _BETWEEN_QUESTIONS == _BETWEEN_QUESTIONS - 1) and ended.all():
             break
         t = torch.where(ended, t, following)
