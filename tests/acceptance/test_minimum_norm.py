@@ -28,8 +28,8 @@ FAR = {"linf": 0.3, "l2": 5.0, "l1": 100.0}  # beyond every distance that is fou
 def problem() -> tuple[nn.Module, Tensor, Tensor]:
     if (absent := nets.lacking("resnet2b", SHARED)) is not None:
         pytest.skip(f"{absent} is absent")
-    net = nets.load("resnet2b", 200, SHARED)
-    return net.module, net.images[:IMAGES], net.labels[:IMAGES]
+    net = nets.load("resnet2b", 200, SHARED).right(IMAGES)
+    return net.module, net.images, net.labels
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """The networks of the benchmark, each with images as they come: bundled ones always, CIFAR's where they are."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,12 @@ class Net:
     module: nn.Module
     images: Tensor
     labels: Tensor
+
+    def right(self, n: int) -> "Net":
+        """Return the network with the first ``n`` images that it gets right."""
+        with torch.no_grad():
+            at = (self.module(self.images).argmax(1) == self.labels).nonzero()[:n, 0]
+        return replace(self, images=self.images[at], labels=self.labels[at])
 
 
 class Plain(nn.Module):
