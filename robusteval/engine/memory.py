@@ -18,7 +18,7 @@ from robusteval.evidence import atomic
 from robusteval.evidence.folder import RunFolder
 
 FLOOR = 16
-"""The fewest slots: every pass is padded to a multiple of 16."""
+"""The fewest slots: with many networks every pass is padded to a multiple of 16."""
 
 # What torch says, besides its own OutOfMemoryError, where memory ran out: the processor's allocator, CUDA outside of
 # torch's allocator, Apple's.

@@ -1,8 +1,8 @@
 """Passes of the network: padded to a physical batch in which a row's bits do not depend on its neighbours.
 
 On the CPU the last bits of a convolution move with the physical batch size, but not among multiples of 16, and with
-many networks of small images not among multiples of 4 either. So every pass is padded to a multiple of 16, or of 4
-where that was tried (spare rows repeat the first one and are not counted).
+many networks of small images not among multiples of 4 either. So every pass is padded to a multiple of 16, or up to 64
+images of 4 where this process has tried it (spare rows repeat the first one and are not counted).
 """
 
 import contextlib
@@ -75,7 +75,7 @@ def padded(points: Tensor, quantum: int = QUANTUM) -> Tensor:
 
 
 def spare_rows(n: int, quantum: int) -> int:
-    """Return how many rows ``n`` of them lack to a multiple of ``quantum``, above 64 to one of 16."""
+    """Return how many rows are to be added to ``n``: to a multiple of ``quantum``, where ``n`` exceeds 64 of 16."""
     return -n % (quantum if n <= FINE_UP_TO else QUANTUM)
 
 
@@ -105,8 +105,8 @@ class Chance:
 class Passes:
     """Forward and backward passes of one module, at most ``batch`` points at a time (a multiple of 16).
 
-    Fewer are padded to a multiple of ``quantum``. Of a randomised network ``logits`` are the logarithm of the mean
-    softmax of ``draws`` passes, whose random numbers ``chance`` decides.
+    Up to 64 are padded to a multiple of ``quantum``, more to one of 16. Of a randomised network ``logits`` are the
+    logarithm of the mean softmax of ``draws`` passes, whose random numbers ``chance`` decides.
     """
 
     module: nn.Module

@@ -22,7 +22,6 @@ from robusteval.engine.careful import Careful
 from robusteval.engine.devices import devices_of
 from robusteval.engine.facts import look
 from robusteval.engine.finish import derived, finish, finish_together
-from robusteval.engine.passes import QUANTUM
 from robusteval.engine.session import Session, load, opened
 from robusteval.engine.signals import interruptible
 from robusteval.engine.workers import share
@@ -171,16 +170,12 @@ def _begin(run: RunFolder, session: Session, command: Sequence[str]) -> Session:
     gradients = facts["plan"]["gradients"]
     facts["model_facts"] = look(session, gradients=gradients)
     facts["draws"] = 1 if facts["model_facts"]["deterministic"] else config.engine.draws
-    facts["bitwise"] = selftest.bitwise(passes, first, labels, gradients=gradients)
+    facts["bitwise"] = selftest.bitwise(passes, first, gradients=gradients)
     facts["oracle"] = _oracle(session, facts["model_facts"], labels, gradients=gradients)
     form = oracle.build(passes.module, facts["oracle"]["form"], "float32")
-    forms = [passes] if form is passes.module else [passes, dataclasses.replace(passes, module=form)]
-    facts["bitwise"] &= all(selftest.bitwise(each, first, labels, gradients=gradients) for each in forms[1:])
-    facts["quantum"] = (
-        max(selftest.quantum(each, first, labels, gradients=gradients) for each in forms)
-        if facts["bitwise"] and session.network_on.type == "cpu"
-        else QUANTUM
-    )
+    if form is not passes.module:
+        searched = dataclasses.replace(passes, module=form)
+        facts["bitwise"] &= selftest.bitwise(searched, first, gradients=gradients)
     facts["provenance"] = provenance(command, session.network_on)
     atomic.write(run.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config.plain())).encode())
     if not atomic.create(run.run_file, atomic.to_json(facts)):

@@ -12,7 +12,7 @@ from robusteval.classifier import Classifier, Tempered
 from robusteval.config import Config
 from robusteval.datasets.base import Dataset
 from robusteval.datasets.order import shuffled
-from robusteval.engine import oracle
+from robusteval.engine import oracle, selftest
 from robusteval.engine.devices import Across, path_for, slots_for
 from robusteval.engine.material import material
 from robusteval.engine.memory import OutOfMemory, ran_out
@@ -58,7 +58,8 @@ class Session:
         config, draws, form = self.config, run.run["draws"], run.run["oracle"]["form"]
         precisions: set[Precision] = {"float32", *(stage.precision for stage in self.stages)}
         chance = Chance(seed=config.seed) if draws > 1 else None
-        quantum = run.run.get("quantum", QUANTUM)  # not in runs of earlier versions
+        searched = oracle.build(self.passes.module, form, "float32")
+        quantum = self._quantum(run, searched)
         return Work(
             run=run,
             dataset=self.dataset,
@@ -68,7 +69,9 @@ class Session:
                 oracles={
                     precision: dataclasses.replace(
                         self.passes,
-                        module=oracle.build(self.passes.module, form, precision),
+                        module=searched
+                        if precision == "float32"
+                        else oracle.build(self.passes.module, form, precision),
                         chance=chance,
                         quantum=quantum if precision == "float32" else QUANTUM,  # tried in float32
                     )
@@ -87,6 +90,18 @@ class Session:
             plain=self.plain,
             temperature=module.temperature if isinstance(module := self.passes.module, Tempered) else None,
         )
+
+    def _quantum(self, run: RunFolder, searched: nn.Module) -> int:
+        """Return to whose multiples this process pads its float32 batches, which changes no bit.
+
+        So it is no part of the plan. A randomised network draws by the size of its batch, and gets 16.
+        """
+        if self.network_on.type != "cpu" or not run.run["bitwise"] or run.run["draws"] > 1:
+            return QUANTUM
+        found = selftest.quantum(dataclasses.replace(self.passes, module=searched), self.first)
+        if searched is self.passes.module or found == QUANTUM:
+            return found
+        return selftest.quantum(self.passes, self.first)
 
     def _evidence(self, run: RunFolder) -> Evidence:
         """Return which images the run keeps: what whoever began it asked for, or the files would not fit together."""

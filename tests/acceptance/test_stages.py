@@ -1,4 +1,4 @@
-"""Each part of AutoAttack on its own, on all images that a network gets right, against its authors' code.
+"""Each part of AutoAttack on its own, on all of 200 images that a network gets right, against its authors' code.
 
 Run by hand (-m real) in the peers' environment; ResNet-2B where the data of ``../shared`` are.
 """

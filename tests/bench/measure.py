@@ -27,7 +27,8 @@ from robusteval.threat import ThreatModel
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """One run of ours and one of a peer's on the same images: seconds, who is wrong in the end [n], our passes.
+    """One run of ours and one of a peer's on the same images: seconds, who is right without an attack [n], who is wrong
+    in the end, our passes.
 
     ``pure`` is the time that our passes alone would have taken, measured beside.
     """
@@ -35,6 +36,7 @@ class Pair:
     ours: float
     theirs: float
     pure: float
+    clean: Tensor
     broken: Tensor
     broken_theirs: Tensor
     forward: int
@@ -65,8 +67,7 @@ class Engine:
             precision: Precision = "float32" if mode == "exact" else "bfloat16"
             copied = oracle.build(problem.network, choice.form, precision)
             searched = Passes(module=oracle.build(problem.network, choice.form, "float32"), batch=slots)
-            few = problem.images[:32], problem.labels[:32]
-            quantum = max(selftest.quantum(each, *few, gradients=True) for each in (given, searched))
+            quantum = max(selftest.quantum(each, problem.images[:32]) for each in (given, searched))
         fine = quantum if mode == "exact" else QUANTUM
         oracles: dict[Precision, Passes] = {precision: Passes(module=copied, batch=slots, quantum=fine)}
         return cls(problem=problem, oracles=oracles, slots=slots, quantum=quantum)
@@ -88,6 +89,12 @@ class Engine:
                 standing = (~board.broken).nonzero()[:, 0].tolist()
                 board.absorb(searcher.run(stage, chunk, standing), standing)
         return board
+
+    def right(self) -> Tensor:
+        """Return which images [n] the network gets right."""
+        with frozen(self.problem.network):
+            logits = Passes(module=self.problem.network, batch=self.slots).logits(self.problem.images)
+        return logits.argmax(1) == self.problem.labels
 
     def pure_time(self, forward: int, backward: int, rounds: int = 7) -> float:
         """Return the seconds of so many passes in full batches of the slots (of all images), and of nothing else.
@@ -125,6 +132,7 @@ def pairs(problem: Problem, budget: Budget, ours: Ours, peer: Peer, count: int, 
             ours=between - begun,
             theirs=ended - between,
             pure=engine.pure_time(forward, backward),
+            clean=engine.right(),
             broken=board.broken,
             broken_theirs=_broken(problem, threat, points),
             forward=forward,

@@ -42,8 +42,8 @@ def test_nothing_leaves_box_or_budget(case_in_norm: Any, stop: Any) -> None:
         pytest.skip("a survey stops at nothing anyway")
     radii = RADII.get(case_in_norm.norm, (None,))
     cascade = len(case_in_norm.attack.stages(case_in_norm.norm)) > 1
-    if cascade and (stop == "never" or not case_in_norm.leads):
-        pytest.skip("its stages have cases of their own")
+    if cascade and (stop == "never" or getattr(case_in_norm.attack, "version", "standard") != "standard"):
+        pytest.skip("its stages have cases of their own; one cascade shows how they follow one another")
     if not case_in_norm.leads:
         radii = radii[1:3] if stop == "first" else radii[2:3]  # the others with each attack's first options
     for eps in radii[2:4] if survey and case_in_norm.norm != "unbounded" else radii:

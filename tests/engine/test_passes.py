@@ -1,5 +1,7 @@
 """Padding, logits and gradients of passes, against the network called by hand."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -78,26 +80,64 @@ class OnlySixteen(Recorder):
         return super().forward(images.view(-1, 16, 1, 8, 8).flatten(0, 1))
 
 
-@pytest.mark.parametrize("gradients", [False, True])
-def test_fine_batches_are_for_networks_whose_bits_do_not_show_them(gradients: bool) -> None:
-    points, labels = images(32), torch.arange(32) % 10
+class Detached(Recorder):
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images).detach()
 
-    def found(module: nn.Module, n: int = 32) -> int:
-        return quantum(Passes(module=module, batch=64), points[:n], labels[:n], gradients=gradients)
 
+class Plain(nn.Module):
+    """A network without sums, so that no bit can depend on the batch; it counts as large as it says."""
+
+    def __init__(self, weights: int = 0) -> None:
+        super().__init__()
+        self.spare = nn.Parameter(torch.zeros(weights))
+        self.sizes: list[int] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.sizes.append(len(images))
+        return images.flatten(1)[:, :10] * 3
+
+
+class Confident(nn.Module):
+    """Where its cross-entropy is zero, gradients with other bits in batches that are no multiples of 16."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = images.flatten(1)[:, :10] + 1e4 * torch.eye(10)[0]
+        return Slope.apply(logits)  # pyright: ignore[reportReturnType]
+
+
+class Slope(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor) -> Tensor:
+        return logits.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return gradient * (1 + 1e-6) if len(gradient) % 16 else gradient
+
+
+def test_fine_batches_are_for_small_networks_whose_bits_do_not_show_them() -> None:
+    points = images(32)
+
+    def found(module: nn.Module, n: int = 32, batch: int = 64) -> int:
+        return quantum(Passes(module=module, batch=batch), points[:n])
+
+    assert found(Plain()) == found(Plain(), n=1) == found(Plain(2_000_000)) == 4
     assert found(BySize(4)) == found(BySize(4), n=3) == found(small_convnet())
     assert found(BySize(8)) == found(BySize(16)) == 16
-    assert found(OnlySixteen()) == 16
-    wide = torch.rand(4, 1, 65, 8)
-    recorder = Recorder()
-    assert quantum(Passes(module=recorder, batch=64), wide, labels[:4], gradients=gradients) == 16
-    assert not recorder.sizes  # of large images nothing is tried
+    assert found(OnlySixteen()) == found(Detached()) == found(Confident()) == 16
+    few = Plain()
+    assert found(few, batch=16) == 4
+    assert max(few.sizes) == 16, "no more at once than may be asked"
+    for module, shape in ((Plain(2_000_001), (4, 1, 8, 8)), (Plain(), (4, 1, 65, 8))):
+        assert quantum(Passes(module=module, batch=64), torch.rand(shape)) == 16
+        assert not module.sizes, "of large networks and images nothing is tried"
 
 
 def test_a_batch_of_any_size_gives_the_same_bits_where_fine_ones_are_used() -> None:
     module = small_convnet()
-    points, labels = images(96), torch.arange(96) % 10
-    fine = quantum(Passes(module=module, batch=96), points, labels, gradients=True)
+    points = images(96)
+    fine = quantum(Passes(module=module, batch=96), points)
     passes = Passes(module=module, batch=96, quantum=fine)
     due = passes.ask(Query(points=points, loss=lambda logits: logits[:, 0]))
     for n in range(1, 97):
@@ -145,10 +185,9 @@ class PerBatch(nn.Module):
 
 
 def test_the_selftest_tells_networks_whose_rows_depend_on_the_batch() -> None:
-    labels = torch.zeros(32, dtype=torch.long)
     for gradients in (False, True):
-        assert bitwise(Passes(module=small_convnet(), batch=48), images(32), labels, gradients=gradients)
-        assert not bitwise(Passes(module=PerBatch(), batch=48), images(32), labels, gradients=gradients)
+        assert bitwise(Passes(module=small_convnet(), batch=48), images(32), gradients=gradients)
+        assert not bitwise(Passes(module=PerBatch(), batch=48), images(32), gradients=gradients)
 
 
 class PerPlace(nn.Module):
@@ -159,12 +198,12 @@ class PerPlace(nn.Module):
 
 
 def test_few_images_are_compared_among_themselves() -> None:
-    labels, seen = torch.zeros(8, dtype=torch.long), []
+    seen: list[int] = []
     network = small_convnet()
     network.register_forward_pre_hook(lambda _, points: seen.append(len(points[0])))
-    assert bitwise(Passes(module=network, batch=64), images(8), labels, gradients=True)
+    assert bitwise(Passes(module=network, batch=64), images(8), gradients=True)
     assert seen == [16, 16], "no larger batch will be asked"
-    assert not bitwise(Passes(module=PerPlace(), batch=64), images(8), labels, gradients=False)
+    assert not bitwise(Passes(module=PerPlace(), batch=64), images(8), gradients=False)
 
 
 def answer_of(forward: object) -> None:
@@ -226,8 +265,7 @@ def test_the_selftest_takes_numbers_that_are_not_finite_for_what_they_are() -> N
         def forward(self, images: Tensor) -> Tensor:
             return images.flatten(1)[:, :4] * torch.tensor([1, 1, torch.nan, torch.inf])
 
-    labels = torch.zeros(32, dtype=torch.long)
-    assert bitwise(Passes(module=NotFinite(), batch=48), images(32), labels, gradients=True)
+    assert bitwise(Passes(module=NotFinite(), batch=48), images(32), gradients=True)
 
 
 def test_a_model_that_drops_the_dimension_of_a_single_image_is_none_the_worse() -> None:
