@@ -200,8 +200,8 @@ def test_a_randomised_network_is_judged_by_its_mean_and_named(evaluated: Any) ->
         code, results = evaluated("Noise", attack=attack)
         assert code == 0
         assert verdicts(results)["deterministic"] == "warn"
-        _, again = evaluated("Noise", "runs.fresh=true", attack=attack)
-        assert again["evidence"] == results["evidence"]
+    _, again = evaluated("Noise", "runs.fresh=true", attack=attack)
+    assert again["evidence"] == results["evidence"]
     assert results["cost"]["forward_passes"] > 32 * 20, "the clean prediction alone is the mean of 20 passes"
 
 

@@ -413,8 +413,8 @@ def test_the_generator_covers_every_group_and_every_key() -> None:
 
 @pytest.mark.parametrize(
     "cases",
-    [CASES[::8], pytest.param([one for i, one in enumerate(CASES) if i % 8], marks=pytest.mark.slow)],
-    ids=["every eighth", "others"],
+    [CASES[::12], pytest.param([one for i, one in enumerate(CASES) if i % 12], marks=pytest.mark.slow)],
+    ids=["every twelfth", "others"],
 )
 def test_wrong_command_lines(cases: list[Bad], answer: Callable, evaluated: list[object]) -> None:
     faults = []

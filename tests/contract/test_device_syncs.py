@@ -17,7 +17,7 @@ from robusteval.engine.device_path import EVERY
 from robusteval.engine.direct import search
 from robusteval.threat import ThreatModel
 
-ITERATIONS = 3 * EVERY
+ITERATIONS = 2 * EVERY
 NEVER_ASKED = [
     ("pgd", "linf", {"steps": ITERATIONS - 1}),
     ("apgd", "linf", {"steps": ITERATIONS - 1}),
