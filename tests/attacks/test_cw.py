@@ -76,7 +76,7 @@ def test_the_search_finds_the_threshold_from_either_side() -> None:
         assert float(board.distance.max()) <= 1.02 * problem.radius, constant
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 2), (1, 2, 5), (3, 8, 8)])
+@pytest.mark.parametrize("shape", [(1, 1, 2), (3, 8, 8)])
 def test_distances_on_linear_models_are_within_one_per_cent(shape: tuple[int, int, int]) -> None:
     problem = linear_problem("l2", shape, classes=3, radius=0.1, n=6)
     board = search(CW(steps=300, n_targets=1), problem.module, problem.images, problem.labels, L2)
