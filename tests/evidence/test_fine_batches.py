@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from robusteval.cli import run
+from robusteval.engine import selftest
 from robusteval.engine.search import Searcher
 from robusteval.evidence.folder import RunFolder
 
@@ -72,6 +73,19 @@ def test_only_what_was_tried_is_padded_to_multiples_of_4(
     assert run(["model=python", f"model.entry=nets.py:{net}", "model.classes=10", "runs.dir=runs", *GIVEN, *more]) == 0
     assert quanta
     assert all(one == found for one in quanta)
+
+
+def test_a_randomised_network_is_padded_to_16_even_where_it_passed_both_trials(
+    quanta: list[dict[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that seldom draws may by luck: what it draws depends on the size of the batch."""
+    monkeypatch.setattr(selftest, "bitwise", lambda *_, **__: True)
+    monkeypatch.setattr(selftest, "quantum", lambda *_: 4)
+    given = ["model=python", "model.classes=10", "runs.dir=runs", *GIVEN]
+    assert run([*given, "model.entry=nets.py:random", "engine.draws=2", "attack.eot=2"]) == 0
+    assert quanta == [{"float32": 16, "": 16}]
+    assert run([*given, "model.entry=nets.py:plain"]) == 0
+    assert quanta[1:] == [{"float32": 4, "": 4}]
 
 
 @pytest.fixture
