@@ -42,15 +42,14 @@ def _level(gain: Tensor, room: Tensor, due: Tensor, norm: str) -> Tensor:
     linf = norm == "linf"
     growth = gain if linf else gain * gain
     # The step from 0, where every entry with room is free, and nothing is worth anything yet.
-    r = (due / total(growth * room.sign().clamp_(min=0))).nan_to_num_(0, 0, 0)
+    # Whether there is room is asked in numbers, 1 or 0: as truth values torch takes eight times as long.
+    free = torch.gt(room, room.new_zeros(()), out=torch.empty_like(gain))
+    r = (due / total(growth * free)).nan_to_num_(0, 0, 0)
     # Written in place: fresh memory for each of the many sweeps would cost more than the sweeps.
     size, worth = torch.empty_like(gain), torch.empty_like(gain)
-    free = torch.empty_like(gain)
     for _ in range(_SWEEPS):
         reach = r[:, None].expand_as(gain) if linf else torch.mul(gain, r[:, None], out=size)
-        # 1 where there is room, else 0; half the time of a comparison, which torch makes number by number.
-        torch.sub(room, reach, out=free).sign_().clamp_(min=0)
-        slope = total(torch.mul(growth, free, out=worth))
+        slope = total(torch.mul(growth, torch.gt(room, reach, out=free), out=worth))
         torch.minimum(room, reach, out=size)
         step = ((due - total(torch.mul(gain, size, out=worth))) / slope).nan_to_num_(0, 0, 0)
         # A row whose step is rounding alone stays where it is, so that its neighbours' need for sweeps is no matter.

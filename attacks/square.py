@@ -160,21 +160,30 @@ def _linf_window(state: State, schedule: "_Schedule", step: Tensor) -> Tensor:
 
     Only a part of each image is worked on that holds its window: the whole would cost a small network's pass again.
     """
-    channels, height, width = state.best.shape[1:]
+    height, width = state.best.shape[2:]
     side, corner, up = _drawn(state, schedule, step)
     largest = int(side.max()) if may_ask() else schedule.largest
-    near = torch.arange(largest, device=side.device)
     start = torch.stack([corner[:, 0].clamp(max=height - largest), corner[:, 1].clamp(max=width - largest)], 1)
-    part = start[:, :, None] + near  # the rows and the columns of each image's part, [slots, 2, largest]
-    away = part - corner[:, :, None]
-    inside = ((away >= 0) & (away < side[:, None, None])).float()
-    plane = torch.arange(channels, device=side.device)[:, None, None] * (height * width)
-    at = (part[:, 0, :, None] * width + part[:, 1, None, :])[:, None] + plane
-    beyond = (inside[:, 0, :, None] * inside[:, 1, None, :])[:, None] * (4.0 * up - 2)[:, :, None, None]
-    at, beyond = at.flatten(1), beyond.flatten(1)
-    best, lo, hi = (images.flatten(1).gather(1, at) for images in (state.best, state.lo, state.hi))
-    moved = beyond.add_(best).clamp_(lo, hi)  # no two images are 2 apart, so the clamp finds the ends
-    return state.best.flatten(1).scatter(1, at, moved).view_as(state.best)
+    at = (start[:, :1] * width + start[:, 1:]) + _places(largest, tuple(state.best.shape[1:]), side.device)
+    best, lo, hi = (images.flatten(1) for images in (state.best, state.lo, state.hi))
+    # Weights of 0 and 1, which are exact: an end of the ball in the window, the best point beside it.
+    upward = up[:, :, None].expand(-1, -1, largest**2).flatten(1).float()
+    moved = lo.gather(1, at).lerp(hi.gather(1, at), upward)
+    if not may_ask() or int(side.min()) < largest:
+        away = (start - corner)[:, :, None] + torch.arange(largest, device=side.device)
+        inside = ((away >= 0) & (away < side[:, None, None])).float()
+        window = (inside[:, 0, :, None] * inside[:, 1, None, :]).flatten(1).repeat(1, up.shape[1])
+        moved = best.gather(1, at).lerp(moved, window)
+    return best.scatter(1, at, moved).view_as(state.best)
+
+
+@functools.lru_cache(maxsize=64)
+def _places(side: int, shape: tuple[int, int, int], device: torch.device) -> Tensor:
+    """Return how far the values of a square of so many pixels lie behind its first one in an image's memory."""
+    channels, height, width = shape
+    near = torch.arange(side, device=device)
+    planes = torch.arange(channels, device=device) * (height * width)
+    return (planes[:, None, None] + near[:, None] * width + near).flatten()
 
 
 def _tiles(job: Job) -> Tensor:

@@ -29,6 +29,10 @@ Form = Literal["given", "folded", "channels_last", "folded_channels_last"]
 FORMS: tuple[Form, ...] = get_args(Form)
 # How far logits of a float32 form may be from the model's, in units of the largest one: a few roundings.
 TOLERANCE = 1e-5
+# On a processor six networks with BatchNorm, from ResNet-32 to ResNet-50, gained 5 to 27 % of a pass by the order of
+# channels on top of folding; small ones without it gained nothing sure. The first form that serves is taken.
+_RULE: dict[str, tuple[Form, ...]] = {"cpu": ("folded_channels_last", "folded")}
+_ELSEWHERE: tuple[Form, ...] = ("folded",)
 _PAIRS = {nn.Conv1d: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d, nn.Conv3d: nn.BatchNorm3d}
 
 
@@ -59,12 +63,15 @@ def choose(passes: Passes, images: Tensor, labels: Tensor, wish: str, *, gradien
         fastest = min(timed(passes, served, images, labels, gradients=gradients), key=lambda row: row[1])[0]
         return Choice(form=fastest.form, difference=fastest.difference, because="fastest by the clock")
     named: Form | None = next((form for form in FORMS if form == wish), None)
-    tried = try_form(passes, images, named or "folded")
-    if isinstance(tried, Choice):
-        return tried
+    because = ""
+    for form in (named,) if named else _RULE.get(images.device.type, _ELSEWHERE):
+        tried = try_form(passes, images, form)
+        if isinstance(tried, Choice):
+            return tried
+        because = tried
     if named is not None:
-        raise UserError(f"engine.oracle={wish}: {tried}; use engine.oracle=rule")
-    return Choice(form="given", difference=0.0, because=tried)
+        raise UserError(f"engine.oracle={wish}: {because}; use engine.oracle=rule")
+    return Choice(form="given", difference=0.0, because=because)
 
 
 def try_form(passes: Passes, images: Tensor, form: Form) -> Choice | str:
@@ -73,7 +80,11 @@ def try_form(passes: Passes, images: Tensor, form: Form) -> Choice | str:
         module = build(passes.module, form, "float32")
     except UserError as error:
         return str(error)
-    due, came = passes.logits(images), Passes(module=module, batch=passes.batch).logits(images)
+    due = passes.logits(images)
+    try:
+        came = Passes(module=module, batch=passes.batch).logits(images)
+    except UserError:  # such as a view of what now lies otherwise in memory
+        return f"the model does not run in the form {form}"
     scale = max(float(due.abs().nan_to_num(0, 0, 0).max()), 1.0)
     difference = float((came - due).abs().nan_to_num(torch.inf).max()) / scale
     if not torch.equal(came.isfinite(), due.isfinite()) or difference > TOLERANCE:
@@ -92,7 +103,10 @@ def build(module: nn.Module, form: Form, precision: Precision) -> nn.Module:
     if precision == "bfloat16":
         copied = _lowered(copied)
     if form.endswith("channels_last"):
-        copied = _ChannelsLast(copied.to(memory_format=torch.channels_last))  # pyright: ignore[reportCallIssue]
+        try:
+            copied = _ChannelsLast(copied.to(memory_format=torch.channels_last))  # pyright: ignore[reportCallIssue]
+        except RuntimeError as error:
+            raise UserError("the model has weights of five dimensions, which know no such order") from error
     return copied.eval()
 
 

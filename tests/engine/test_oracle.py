@@ -150,6 +150,44 @@ def test_a_model_that_cannot_be_folded_stays_as_it_is(network: Any, why: str) ->
             oracle.choose(passes, IMAGES, LABELS, "folded", gradients=True)
 
 
+class Viewing(nn.Sequential):
+    """Views what lies in memory channel by channel, so that another order fails."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Linear(256, 3))
+
+    def forward(self, input: Tensor) -> Tensor:
+        features = self[1](self[0](input))
+        return self[2](features.view(input.shape[0], -1))
+
+
+class Deep(nn.Sequential):
+    """Convolves in three dimensions."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Unflatten(1, (1, 3)), nn.Conv3d(1, 2, 3, padding=1), nn.BatchNorm3d(2), nn.Flatten(), nn.Linear(384, 3)
+        )
+
+
+@pytest.mark.parametrize(("network", "why"), [(Viewing, "does not run in the form"), (Deep, "five dimensions")])
+def test_where_channels_cannot_come_last_batchnorm_still_folds(network: Any, why: str) -> None:
+    model, images = trained(network()), IMAGES.expand(-1, 3, -1, -1)
+    passes = Passes(module=model, batch=32)
+    with frozen(model):
+        assert oracle.choose(passes, images, LABELS, "rule", gradients=True).form == "folded"
+        with pytest.raises(UserError, match=why):
+            oracle.choose(passes, images, LABELS, "channels_last", gradients=True)
+
+
+def test_the_rule_knows_no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oracle, "timed", None)
+    model = trained(Residual())
+    with frozen(model):
+        choice = oracle.choose(Passes(module=model, batch=32), IMAGES, LABELS, "rule", gradients=True)
+    assert choice.form == "folded_channels_last"
+
+
 def test_hooks_are_not_set_off_by_a_copy() -> None:
     model = trained(Residual())
     model.get_submodule("first").register_forward_hook(lambda *_: None)
@@ -212,7 +250,7 @@ def test_runs_in_every_mode_and_form(overrides: list[str], tmp_path: Path, capsy
         folder = Path(capsys.readouterr().out.splitlines()[-1])
         found[name] = json.loads((folder / "results.json").read_text())
         plan = json.loads((folder / "run.json").read_text())
-        assert plan["oracle"]["form"] == ("given" if name == "given" else "folded")
+        assert plan["oracle"]["form"] == ("given" if name == "given" else "folded_channels_last")
         assert plan["oracle"]["precisions"] == {"fast": ["bfloat16"], "fast+standard": ["bfloat16", "float32"]}.get(
             name, ["float32"]
         )
