@@ -11,7 +11,7 @@ from torch import Tensor
 from robusteval.attacks import losses
 from robusteval.attacks.base import Attack, Job, Query, State, Steps, chosen, nearest_classes, rows
 from robusteval.attacks.geometry import project, project_l1_in_box, sparse_sign, steepest
-from robusteval.attacks.start import dimension, noise_of_length
+from robusteval.attacks.start import dimension, noise_of_length, support_of_noise
 
 _MOMENTUM = 0.75  # weight of the new step, the rest being the previous one
 _RISES = 0.75  # share of a window's steps that must raise the loss, or the step is halved
@@ -93,7 +93,7 @@ class APGD(Attack):
         if job.norm == "l1":
             # Before a first look at sparsity, steps of one entry in five; a start from elsewhere shows its own.
             sparse, free = len(phases) > 1, dimension(job)
-            state.support = _support(state.x, state.x0) if sparse else torch.zeros_like(job.eps) + free
+            state.support = support_of_noise(job, x) if sparse else torch.zeros_like(job.eps) + free
             fifth = torch.full_like(job.eps, 0.2) * (free / x[0].numel())
             state.density = state.support / (x[0].numel() * _SPARSER) if sparse else fifth
         else:

@@ -1,5 +1,6 @@
 """APGD against its algorithm as published, step by step, against closed forms, and against the reference."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from robusteval.attacks.apgd import APGD
 from robusteval.attacks.base import Answer
 from robusteval.attacks.geometry import project_l1_in_box, sparse_sign
+from robusteval.attacks.start import noise_of_length, support_of_noise
 from robusteval.closed_form import Linear
 from robusteval.engine.direct import search
 from robusteval.threat import ThreatModel
@@ -224,6 +226,37 @@ def test_in_l1_a_linear_model_is_broken_at_its_margin_over_the_largest_weight(lo
         threat = ThreatModel(norm="l1", eps=0.3 * factor)
         board = search(APGD(loss=loss, n_targets=1, large_eps=large), module, images, labels, threat)
         assert int(board.broken.sum()) == broken, factor
+
+
+def test_of_a_start_in_l1_rounding_counts_as_change(make_job: Any) -> None:
+    """Black pixels round nothing, grey ones do: theirs is most of the count, and all of it lies in the region."""
+    grey = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    radius = torch.full((4,), 2.0)
+    counts = {}
+    for name, x in {"black": torch.zeros_like(grey), "grey": grey}.items():
+        job = make_job(x, "l1", 2.0)
+        start = noise_of_length(job, radius)
+        counts[name] = support_of_noise(job, start), (start != x).flatten(1).sum(1)
+    assert torch.equal(*counts["black"])
+    assert (counts["grey"][0] > 5 * counts["grey"][1]).all()
+    job = dataclasses.replace(make_job(grey, "l1", 2.0), region=torch.zeros(4, 1, 16, 16, dtype=torch.bool))
+    assert not support_of_noise(job, grey).any()
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28)])
+def test_a_start_in_l1_is_as_dense_as_the_references(make_job: Any, shape: tuple[int, int, int]) -> None:
+    reference = pytest.importorskip("pyautoattack.autopgd_base", reason="the reference is in the peers' environment")
+    job = make_job(torch.rand(20, *shape, generator=torch.Generator().manual_seed(0)), "l1", 6.0)
+    start = job.x + job.draw(shape, kind="normal")
+    for _ in range(2):  # once where it is drawn, once where the first ball is entered
+        start += reference.L1_projection(job.x, start - job.x, 6.0)
+    theirs = reference.L0_norm(start.clamp(0, 1) - job.x).float()
+    x = noise_of_length(job, torch.full((20,), 6.0))
+    ours, changed = support_of_noise(job, x), (x != job.x).flatten(1).sum(1)
+    rounded = theirs > 2 * changed  # in the others the second projection had something to do, which mends rounding
+    assert 3 < int(rounded.sum()) < 17
+    assert float((ours[rounded] / theirs[rounded]).median()) == pytest.approx(1, abs=0.03)
+    torch.testing.assert_close(changed[~rounded].float(), theirs[~rounded], rtol=0.03, atol=1)
 
 
 @pytest.mark.parametrize(
