@@ -67,6 +67,15 @@ def slots_for(device: torch.device, side: int, weights: int) -> int:
     return 64 if side <= 64 else 16
 
 
+def emulates_bfloat16(device: torch.device, machine: str, capability: str) -> bool:
+    """Return whether bfloat16 is dearer than float32 there: on x86 processors before AVX-512, by a factor of ten.
+
+    ``machine`` is as platform.machine() says, ``capability`` as torch.backends.cpu.get_cpu_capability().
+    """
+    x86 = machine.lower() in ("x86_64", "amd64", "i686", "x86")
+    return device.type == "cpu" and x86 and capability in ("DEFAULT", "NO AVX", "AVX", "AVX2")
+
+
 def path_for(device: torch.device, wish: Literal["auto", "host", "device"]) -> Literal["host", "device"]:
     """Return how stages run: as wished, or on the path that waits for a GPU as seldom as can be where there is one."""
     if wish == "auto":

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import itertools
+import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from robusteval.datasets.base import Dataset
 from robusteval.datasets.checks import check
 from robusteval.engine import memory, oracle, plan, selftest
 from robusteval.engine.careful import Careful
-from robusteval.engine.devices import devices_of
+from robusteval.engine.devices import devices_of, emulates_bfloat16
 from robusteval.engine.facts import look
 from robusteval.engine.finish import derived, finish, finish_together
 from robusteval.engine.session import Session, load, opened
@@ -89,7 +90,7 @@ def _evaluate(config: Config, run: RunFolder, command: Sequence[str]) -> None:
     prepare(config.logger)
     with interruptible():
         classifier, dataset = load(config)
-        for note in (*dataset.notes, *config.attack.notes()):
+        for note in (*dataset.notes, *config.attack.notes(), *_slow(config, devices[0])):
             print(f"robusteval: {note}", file=sys.stderr)
         _fits(config, classifier, dataset)
         if config.runs.fresh:
@@ -103,6 +104,18 @@ def _evaluate(config: Config, run: RunFolder, command: Sequence[str]) -> None:
                 finish(config, run, dataset)
             else:
                 finish_together(config, run, dataset)
+
+
+def _slow(config: Config, device: torch.device) -> tuple[str, ...]:
+    """Return a note where the mode that is to be fast is the contrary here."""
+    if config.engine.mode == "exact":
+        return ()
+    if not emulates_bfloat16(device, platform.machine(), torch.backends.cpu.get_cpu_capability()):
+        return ()
+    return (
+        f"engine.mode={config.engine.mode} searches in bfloat16, for which this processor has no instructions: expect "
+        "it to take about ten times as long as engine.mode=exact",
+    )
 
 
 def _run(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from robusteval.engine.devices import Across, devices_of, slots_for
+from robusteval.engine.devices import Across, devices_of, emulates_bfloat16, slots_for
 from robusteval.errors import UserError
 
 
@@ -74,3 +74,17 @@ def test_only_tiny_networks_get_many_slots_on_the_processor() -> None:
     assert slots_for(cpu, 32, 464_154) == slots_for(cpu, 64, 112_006) == 64
     assert slots_for(cpu, 224, 112_006) == 16
     assert slots_for(cuda, 32, 464_154) == 512
+
+
+@pytest.mark.parametrize(
+    ("device", "machine", "capability", "dear"),
+    [
+        ("cpu", "x86_64", "AVX2", True),
+        ("cpu", "AMD64", "DEFAULT", True),
+        ("cpu", "x86_64", "AVX512", False),
+        ("cpu", "arm64", "DEFAULT", False),
+        ("cuda", "x86_64", "AVX2", False),
+    ],
+)
+def test_which_processors_have_no_bfloat16(device: str, machine: str, capability: str, dear: bool) -> None:
+    assert emulates_bfloat16(torch.device(device), machine, capability) == dear
