@@ -25,14 +25,15 @@ from robusteval.engine.stages import Mode
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 TINY = Budget(steps=2, queries=2)
 FULL = Budget(steps=100, queries=5000)
-WEAK = (("mnist_cnn", "0.11", 500), ("resnet2b", "9/255", 200), ("resnet32", "1.25/255", 64))  # APGD leaves about 15 %
+# APGD leaves about 15 %; of ResNet-2B 13 % of all and 18 % of those it gets right.
+WEAK = (("mnist_cnn", "0.11", 500), ("resnet2b", "9/255", 1200), ("resnet32", "1.25/255", 64))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One line to measure: our attack against a peer on a network at a radius, and how much faster it shall be.
 
-    ``n`` images at most, so that no row takes much longer than a quarter of an hour.
+    ``n`` images at most, so that few rows take much longer than a quarter of an hour.
     """
 
     key: str
@@ -66,7 +67,7 @@ def rows() -> Iterator[Row]:
     for net, eps, n in WEAK:
         peer = "pyautoattack apgd-ce"
         yield Row(key="apgd", net=net, eps=eps, attack="apgd-ce", peer=peer, budget=FULL, goal=4.5, n=n)
-    robust = (("mnist_cnn_at", "0.3", 64), ("resnet2b", "2/255", 64), ("resnet32", "0.25/255", 16))
+    robust = (("mnist_cnn_at", "0.3", 250), ("resnet2b", "2/255", 200), ("resnet32", "0.25/255", 16))
     fewer = dataclasses.replace(FULL, steps=20)
     for net, eps, n in robust:
         budget, peer = fewer if net == "resnet32" else FULL, "pyautoattack fab-t"

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from robusteval.classifier import Normalised, Preprocessing
@@ -88,17 +89,31 @@ def lacking(name: str, data: Path) -> Path | None:
 
 
 def load(name: str, n: int, data: Path) -> Net:
-    """Return a network with at most ``n`` images, spread over the classes."""
+    """Return a network with at most ``n`` images, spread over the classes; of CIFAR's beyond the first 200 are JPEGs."""
     if name in _CIFAR:
         module = _filled(BUILD[name](), data / "cifar10" / _CIFAR[name])
         images = torch.from_numpy(np.load(data / "cifar10" / "X_sdp.npy")).permute(0, 3, 1, 2).contiguous()
         labels = torch.from_numpy(np.load(data / "cifar10" / "y_sdp.npy")).long()
+        if n > len(images):
+            more, theirs = _jpegs(data / "cifar10" / "jpeg-test", n - len(images))
+            images, labels = torch.cat([images, more]), torch.cat([labels, theirs])
     else:
         module = Bundled(name=name).load().module  # pyright: ignore[reportArgumentType]
         found = Mnist5k().load(Preprocessing(), seed=0)
         spread = torch.randperm(len(found), generator=torch.Generator().manual_seed(0))[:n].numpy()
         images, labels = found.images(spread), torch.from_numpy(found.labels[spread])
     return Net(name=name, module=module.eval(), images=images[:n], labels=labels[:n])
+
+
+def _jpegs(folder: Path, n: int) -> tuple[Tensor, Tensor]:
+    """Return at most ``n`` images [., 3, 32, 32] with labels, one of each class in turn: CLASS/0000.jpg, ..."""
+    paths = sorted(folder.glob("*/*.jpg"), key=lambda path: (path.name, path.parent.name))[:n]
+    classes = sorted({path.parent.name for path in paths})
+    if not paths:
+        return torch.empty(0, 3, 32, 32), torch.empty(0, dtype=torch.long)
+    pictures = np.stack([np.asarray(Image.open(path).convert("RGB"), dtype=np.float32) / 255 for path in paths])
+    labels = torch.tensor([classes.index(path.parent.name) for path in paths])
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous(), labels
 
 
 def _filled(module: nn.Module, path: Path) -> nn.Module:
