@@ -89,7 +89,7 @@ def lacking(name: str, data: Path) -> Path | None:
 
 
 def load(name: str, n: int, data: Path) -> Net:
-    """Return a network with at most ``n`` images, spread over the classes; of CIFAR's beyond the first 200 are JPEGs."""
+    """Return a network with at most ``n`` images, spread over the classes; those of CIFAR beyond 200 are JPEGs."""
     if name in _CIFAR:
         module = _filled(BUILD[name](), data / "cifar10" / _CIFAR[name])
         images = torch.from_numpy(np.load(data / "cifar10" / "X_sdp.npy")).permute(0, 3, 1, 2).contiguous()
