@@ -2,11 +2,10 @@
 
 import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, order=True)
-class Ticket:
+class Ticket(NamedTuple):
     """One job: its rank within the sample, and the sample's place in the order of the chunk."""
 
     rank: int

@@ -36,6 +36,7 @@ def standing(runs: list[RunFolder], mode: str, attack: str, eps: float) -> np.nd
     return np.array(flags)
 
 
+@pytest.mark.slow
 def test_the_tables_follow_from_the_samples(runs):
     assert len(runs) == 6
     folder = runs[0].path.parent
