@@ -28,7 +28,17 @@ class Engine:
     stop: Literal["first", "never"] = "first"
     draws: Annotated[int, Ge(2)] = 20
     mode: Literal["exact", "fast", "fast+standard"] = "exact"
-    oracle: Literal["rule", "auto", "given", "folded", "channels_last", "folded_channels_last"] = "rule"
+    oracle: Literal[
+        "rule",
+        "auto",
+        "given",
+        "stem",
+        "folded",
+        "folded_stem",
+        "channels_last",
+        "folded_channels_last",
+        "folded_channels_last_stem",
+    ] = "rule"
     path: Literal["auto", "host", "device"] = "auto"
 
 

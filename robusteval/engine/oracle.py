@@ -17,6 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from robusteval.attacks import losses
 from robusteval.attacks.base import Query
 from robusteval.classifier import Normalised, Prepared, Tempered
+from robusteval.engine import stem
 from robusteval.engine.passes import RAISED_BY_NETWORKS, Passes
 from robusteval.engine.stages import Precision
 from robusteval.errors import UserError
@@ -24,14 +25,19 @@ from robusteval.models.transforms.inputs import Step
 from robusteval.models.transforms.mix import Mixed
 from robusteval.models.transforms.swap import Prepadded
 
-Form = Literal["given", "folded", "channels_last", "folded_channels_last"]
+Form = Literal[
+    "given", "stem", "folded", "folded_stem", "channels_last", "folded_channels_last", "folded_channels_last_stem"
+]
 
 FORMS: tuple[Form, ...] = get_args(Form)
 # How far logits of a float32 form may be from the model's, in units of the largest one: a few roundings.
 TOLERANCE = 1e-5
 # On a processor six networks with BatchNorm, from ResNet-32 to ResNet-50, gained 5 to 27 % of a pass by the order of
 # channels on top of folding; small ones without it gained nothing sure. The first form that serves is taken.
-_RULE: dict[str, tuple[Form, ...]] = {"cpu": ("folded_channels_last", "folded")}
+_RULE: dict[tuple[str, bool], tuple[Form, ...]] = {
+    ("cpu", True): ("folded_channels_last_stem", "folded_stem", "stem"),
+    ("cpu", False): ("folded_channels_last", "folded"),
+}
 _ELSEWHERE: tuple[Form, ...] = ("folded",)
 _PAIRS = {nn.Conv1d: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d, nn.Conv3d: nn.BatchNorm3d}
 
@@ -64,7 +70,8 @@ def choose(passes: Passes, images: Tensor, labels: Tensor, wish: str, *, gradien
         return Choice(form=fastest.form, difference=fastest.difference, because="fastest by the clock")
     named: Form | None = next((form for form in FORMS if form == wish), None)
     because = ""
-    for form in (named,) if named else _RULE.get(images.device.type, _ELSEWHERE):
+    rule = _RULE.get((images.device.type, stem.within(passes.module)), _ELSEWHERE)
+    for form in (named,) if named else rule:
         tried = try_form(passes, images, form)
         if isinstance(tried, Choice):
             return tried
@@ -100,9 +107,11 @@ def build(module: nn.Module, form: Form, precision: Precision) -> nn.Module:
     if form == "given" and precision == "float32":
         return module
     copied = _folded(module) if form.startswith("folded") else _copy(module)
+    if form.endswith("stem") and not stem.replace(copied):
+        raise UserError("the model has no strided convolution of an image's few channels")
     if precision == "bfloat16":
         copied = _lowered(copied)
-    if form.endswith("channels_last"):
+    if "channels_last" in form:
         try:
             copied = _ChannelsLast(copied.to(memory_format=torch.channels_last))  # pyright: ignore[reportCallIssue]
         except RuntimeError as error:

@@ -29,6 +29,14 @@ class Residual(nn.Module):
         return self.head(self.lone(x).mean((2, 3)))
 
 
+class Strided(Residual):
+    """The same with a first convolution that strides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 4, 3, stride=2, padding=1, bias=False)
+
+
 def trained(module: nn.Module) -> nn.Module:
     """Give weights and running statistics some values."""
     generator = torch.Generator().manual_seed(0)
@@ -64,7 +72,7 @@ def test_what_folds_is_folded_and_answers_alike() -> None:
 def test_every_form_gives_the_models_gradients(form: Any) -> None:
     from robusteval.attacks.base import Query
 
-    model = trained(Residual())
+    model = trained(Strided())
     query = Query(points=IMAGES, loss=lambda z: z[:, 1] ** 2)
     with frozen(model):
         due = Passes(module=model, batch=32).ask(query)
@@ -178,6 +186,19 @@ def test_where_channels_cannot_come_last_batchnorm_still_folds(network: Any, why
         assert oracle.choose(passes, images, LABELS, "rule", gradients=True).form == "folded"
         with pytest.raises(UserError, match=why):
             oracle.choose(passes, images, LABELS, "channels_last", gradients=True)
+
+
+def test_the_rule_takes_the_stem_where_there_is_one() -> None:
+    strided = nn.Conv2d(1, 4, 3, stride=2, padding=1)
+    networks = {
+        "stem": nn.Sequential(strided, nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)),
+        "folded_channels_last_stem": nn.Sequential(strided, nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 3)),
+    }
+    for form, network in networks.items():
+        model = trained(network)
+        with frozen(model):
+            choice = oracle.choose(Passes(module=model, batch=32), IMAGES, LABELS, "rule", gradients=True)
+        assert choice.form == form
 
 
 def test_the_rule_knows_no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
