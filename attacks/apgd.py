@@ -42,6 +42,7 @@ class APGD(Attack):
     eot: Annotated[int, Ge(1)] = 1
 
     method: ClassVar[str] = "apgd"
+    revision: ClassVar[int] = 2
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2", "l1"})
     optimum: ClassVar[bool] = True
     gradients: ClassVar[bool] = True

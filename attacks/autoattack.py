@@ -30,6 +30,7 @@ class AutoAttack(Attack):
     queries: Annotated[int, Ge(1)] = 5000
 
     method: ClassVar[str] = "autoattack"
+    revision: ClassVar[int] = 2
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2", "l1"})
     optimum: ClassVar[bool] = True
     gradients: ClassVar[bool] = True

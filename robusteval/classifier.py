@@ -42,7 +42,7 @@ class Normalised(nn.Module):
         self.register_buffer("sd", torch.tensor(sd).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.network((images - self.mean).div_(self.sd))  # in place: fresh memory is slow
+        return self.network((images - self.mean) / self.sd)
 
 
 class Prepared(nn.Module):

@@ -29,7 +29,9 @@ def main(argv: Sequence[str]) -> int:
         selftest.check_answer(classifier, session.passes, session.first)
         labels = torch.from_numpy(dataset.labels[: len(session.first)]).to(session.device)
         gradients = any(stage.attack.gradients for stage in session.stages)
-        tried = {form: oracle.try_form(session.passes, session.first, form) for form in oracle.FORMS}
+        tried = {
+            form: oracle.try_form(session.passes, session.first, form, gradients=gradients) for form in oracle.FORMS
+        }
         served = [choice for choice in tried.values() if isinstance(choice, oracle.Choice)]
         seconds = {
             choice.form: taken

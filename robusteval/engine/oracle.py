@@ -5,6 +5,7 @@ same function one may still search otherwise than the other by a rounding, so a 
 """
 
 import copy
+import dataclasses
 import statistics
 import time
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from robusteval.attacks.base import Query
 from robusteval.classifier import Normalised, Prepared, Tempered
 from robusteval.engine import stem
 from robusteval.engine.passes import RAISED_BY_NETWORKS, Passes
+from robusteval.engine.selftest import weighted
 from robusteval.engine.stages import Precision
 from robusteval.errors import UserError
 from robusteval.models.transforms.inputs import Step
@@ -32,6 +34,7 @@ Form = Literal[
 FORMS: tuple[Form, ...] = get_args(Form)
 # How far logits of a float32 form may be from the model's, in units of the largest one: a few roundings.
 TOLERANCE = 1e-5
+_COARSE = 1e-2  # how far their gradients may be, in units of their length: a rounding may switch a ReLU
 # On a processor six networks with BatchNorm, from ResNet-32 to ResNet-50, gained 5 to 27 % of a pass by the order of
 # channels on top of folding; small ones without it gained nothing sure. The first form that serves is taken.
 _RULE: dict[tuple[str, bool], tuple[Form, ...]] = {
@@ -65,38 +68,64 @@ def choose(passes: Passes, images: Tensor, labels: Tensor, wish: str, *, gradien
     if wish == "given":
         return given
     if wish == "auto":
-        served = [given, *(one for form in FORMS[1:] if isinstance(one := try_form(passes, images, form), Choice))]
+        tried = [try_form(passes, images, form, gradients=gradients) for form in FORMS[1:]]
+        served = [given, *(one for one in tried if isinstance(one, Choice))]
         fastest = min(timed(passes, served, images, labels, gradients=gradients), key=lambda row: row[1])[0]
         return Choice(form=fastest.form, difference=fastest.difference, because="fastest by the clock")
     named: Form | None = next((form for form in FORMS if form == wish), None)
     because = ""
-    rule = _RULE.get((images.device.type, stem.within(passes.module)), _ELSEWHERE)
-    for form in (named,) if named else rule:
-        tried = try_form(passes, images, form)
-        if isinstance(tried, Choice):
-            return tried
-        because = tried
+    for form in (named,) if named else _rule(passes.module):
+        found = try_form(passes, images, form, gradients=gradients)
+        if isinstance(found, Choice):
+            return dataclasses.replace(found, because="as named") if named else found
+        because = found
     if named is not None:
         raise UserError(f"engine.oracle={wish}: {because}; use engine.oracle=rule")
     return Choice(form="given", difference=0.0, because=because)
 
 
-def try_form(passes: Passes, images: Tensor, form: Form) -> Choice | str:
-    """Return the form with its difference on images [n, C, H, W], or a sentence on why it does not serve."""
+def _rule(module: nn.Module) -> tuple[Form, ...]:
+    """Return the forms to try in order, by where the network is (its images may be elsewhere) and what it has."""
+    weights = next(module.parameters(), None)
+    device = "cpu" if weights is None else weights.device.type
+    return _RULE.get((device, stem.within(module)), _ELSEWHERE)
+
+
+def try_form(passes: Passes, images: Tensor, form: Form, *, gradients: bool) -> Choice | str:
+    """Return the form with its logits' difference on images [n, C, H, W], or a sentence on why it does not serve.
+
+    With ``gradients`` those are compared as well, coarsely: they are sums of many terms, and lead the search only.
+    """
     try:
         module = build(passes.module, form, "float32")
     except UserError as error:
         return str(error)
-    due = passes.logits(images)
+    query = Query(points=images, loss=weighted if gradients else None)
     try:
-        came = Passes(module=module, batch=passes.batch).logits(images)
-    except UserError:  # such as a view of what now lies otherwise in memory
-        return f"the model does not run in the form {form}"
-    scale = max(float(due.abs().nan_to_num(0, 0, 0).max()), 1.0)
-    difference = float((came - due).abs().nan_to_num(torch.inf).max()) / scale
-    if not torch.equal(came.isfinite(), due.isfinite()) or difference > TOLERANCE:
+        due = passes.ask(query)
+    except UserError:  # it has none, which a check says by its name
+        query = Query(points=images)
+        due = passes.ask(query)
+    try:
+        came = Passes(module=module, batch=passes.batch).ask(query)
+    except UserError as error:  # such as a view of what now lies otherwise in memory
+        return f"the model does not run in the form {form} ({type(error.__cause__).__name__})"
+    difference = _difference(came.logits, due.logits)
+    if difference > TOLERANCE:
         return f"the form {form} answers otherwise than the model (by {difference:.2g} of the largest logit)"
-    return Choice(form=form, difference=difference, because="by rule: the same answers, fewer operations")
+    if due.gradient is not None:
+        theirs, ours = due.slope.nan_to_num(0, 0, 0), came.slope.nan_to_num(0, 0, 0)
+        if (ours - theirs).norm() > _COARSE * theirs.norm():
+            return f"the form {form} has other gradients than the model"
+    return Choice(form=form, difference=difference, because="by rule: the same answers in less time")
+
+
+def _difference(came: Tensor, due: Tensor) -> float:
+    """Return the largest difference in units of the largest number due or 1; infinite where finiteness differs."""
+    if not torch.equal(came.isfinite(), due.isfinite()):
+        return float("inf")
+    scale = max(float(due.abs().nan_to_num(0, 0, 0).max()), 1.0)
+    return float((came - due).abs().nan_to_num(0, 0, 0).max()) / scale
 
 
 def build(module: nn.Module, form: Form, precision: Precision) -> nn.Module:
@@ -112,10 +141,9 @@ def build(module: nn.Module, form: Form, precision: Precision) -> nn.Module:
     if precision == "bfloat16":
         copied = _lowered(copied)
     if "channels_last" in form:
-        try:
-            copied = _ChannelsLast(copied.to(memory_format=torch.channels_last))  # pyright: ignore[reportCallIssue]
-        except RuntimeError as error:
-            raise UserError("the model has weights of five dimensions, which know no such order") from error
+        if any(tensor.ndim == 5 for tensor in (*copied.parameters(), *copied.buffers())):
+            raise UserError("the model has weights of five dimensions, which know no such order")
+        copied = _ChannelsLast(copied.to(memory_format=torch.channels_last))  # pyright: ignore[reportCallIssue]
     return copied.eval()
 
 

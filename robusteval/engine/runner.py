@@ -113,8 +113,8 @@ def _slow(config: Config, device: torch.device) -> tuple[str, ...]:
     if not emulates_bfloat16(device, platform.machine(), torch.backends.cpu.get_cpu_capability()):
         return ()
     return (
-        f"engine.mode={config.engine.mode} searches in bfloat16, for which this processor has no instructions: expect "
-        "it to take about ten times as long as engine.mode=exact",
+        f"engine.mode={config.engine.mode} searches in bfloat16, for which this processor has no instructions: it may "
+        "take ten times as long as engine.mode=exact",
     )
 
 

@@ -32,9 +32,9 @@ class Residual(nn.Module):
 class Strided(Residual):
     """The same with a first convolution that strides."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int = 1) -> None:
         super().__init__()
-        self.first = nn.Conv2d(1, 4, 3, stride=2, padding=1, bias=False)
+        self.first = nn.Conv2d(channels, 4, 3, stride=2, padding=1, bias=False)
 
 
 def trained(module: nn.Module) -> nn.Module:
@@ -72,8 +72,8 @@ def test_what_folds_is_folded_and_answers_alike() -> None:
 def test_every_form_gives_the_models_gradients(form: Any) -> None:
     from robusteval.attacks.base import Query
 
-    model = trained(Strided())
-    query = Query(points=IMAGES, loss=lambda z: z[:, 1] ** 2)
+    model = trained(Strided(3))
+    query = Query(points=IMAGES.expand(-1, 3, -1, -1), loss=lambda z: z[:, 1] ** 2)
     with frozen(model):
         due = Passes(module=model, batch=32).ask(query)
         came = Passes(module=oracle.build(model, form, "float32"), batch=32).ask(query)
@@ -178,7 +178,44 @@ class Deep(nn.Sequential):
         )
 
 
-@pytest.mark.parametrize(("network", "why"), [(Viewing, "does not run in the form"), (Deep, "five dimensions")])
+class Rigid(torch.autograd.Function):
+    """Views the gradient, or where it may not, answers it for memory in another order than it has."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, silent: bool) -> Tensor:
+        ctx.silent = silent
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (g,) = grads
+        if ctx.silent:
+            return torch.as_strided(g, g.shape, torch.empty(g.shape).stride()), None
+        return g.view(len(g), -1).view(g.shape), None
+
+
+class Backward(nn.Module):
+    """Its backward pass takes the order of memory for granted: loudly, or silently."""
+
+    def __init__(self, silent: bool) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.second, self.head = nn.Conv2d(4, 4, 3, padding=1), nn.Linear(4, 3)
+        self.silent = silent
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.second(Rigid.apply(self.norm(self.first(x)), self.silent)).mean((2, 3)) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("network", "why"),
+    [
+        (Viewing, "does not run in the form"),
+        (Deep, "five dimensions"),
+        (lambda: Backward(silent=False), "does not run in the form"),
+        (lambda: Backward(silent=True), "other gradients"),
+    ],
+)
 def test_where_channels_cannot_come_last_batchnorm_still_folds(network: Any, why: str) -> None:
     model, images = trained(network()), IMAGES.expand(-1, 3, -1, -1)
     passes = Passes(module=model, batch=32)

@@ -69,6 +69,7 @@ def test_the_tables_follow_from_the_samples(runs):
     assert page.count("| standard |") == 2 * len(rows) + len(attacks)
 
 
+@pytest.mark.slow
 def test_border_ratios_are_those_of_the_runs(runs):
     border = json.loads((runs[0].path.parent / "padding_study.json").read_text())["border"]
     assert [row["attack"] for row in border] == ["apgd", "fab", "square"]
@@ -84,6 +85,7 @@ def test_a_ratio_is_told_in_words_where_it_is_no_number():
     assert padding._ratio(None) == padding._ratio({"value": None, "low": None, "high": None}) == padding.NOTHING
 
 
+@pytest.mark.slow
 def test_runs_of_other_images_are_not_paired_and_missing_ones_are_counted(runs, capsys, tmp_path):
     several = padding.table(runs)
     half = [folder for folder in runs if "circular" in folder.path.name]

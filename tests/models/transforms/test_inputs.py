@@ -92,7 +92,7 @@ def test_the_oracle_folds_what_stands_behind_a_step_and_keeps_it_in_float32(step
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     module, _ = step.apply(classifier(Normalised(network, [0.5], [0.25])), material((1, 8, 8)))
-    found = oracle.try_form(Passes(module=module, batch=16), torch.rand(16, 1, 8, 8), "folded")
+    found = oracle.try_form(Passes(module=module, batch=16), torch.rand(16, 1, 8, 8), "folded", gradients=True)
     assert isinstance(found, oracle.Choice), found
     lowered = oracle.build(module, "folded", "bfloat16")
     images = torch.full((1, 1, 8, 8), 100 / 255)  # bfloat16 has no number so near to it that it would stay this one

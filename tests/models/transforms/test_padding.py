@@ -241,7 +241,7 @@ def test_timms_standardised_convolutions(name, classifier, material):
 
 def test_the_folded_oracle_serves_a_swapped_network(classifier, material):
     module, _ = Padding(mode="reflect").apply(classifier(copy.deepcopy(network("resnet18"))), material((3, 64, 64)))
-    found = oracle.try_form(Passes(module=module, batch=16), torch.rand(16, 3, 64, 64), "folded")
+    found = oracle.try_form(Passes(module=module, batch=16), torch.rand(16, 3, 64, 64), "folded", gradients=True)
     assert isinstance(found, oracle.Choice), found
 
 
