@@ -74,7 +74,7 @@ def choose(passes: Passes, images: Tensor, labels: Tensor, wish: str, *, gradien
         return Choice(form=fastest.form, difference=fastest.difference, because="fastest by the clock")
     named: Form | None = next((form for form in FORMS if form == wish), None)
     because = ""
-    for form in (named,) if named else _rule(passes.module):
+    for form in (named,) if named else rule(passes.module):
         found = try_form(passes, images, form, gradients=gradients)
         if isinstance(found, Choice):
             return dataclasses.replace(found, because="as named") if named else found
@@ -84,7 +84,7 @@ def choose(passes: Passes, images: Tensor, labels: Tensor, wish: str, *, gradien
     return Choice(form="given", difference=0.0, because=because)
 
 
-def _rule(module: nn.Module) -> tuple[Form, ...]:
+def rule(module: nn.Module) -> tuple[Form, ...]:
     """Return the forms to try in order, by where the network is (its images may be elsewhere) and what it has."""
     weights = next(module.parameters(), None)
     device = "cpu" if weights is None else weights.device.type

@@ -1,5 +1,6 @@
 """Square: its schedule, patterns and windows against the paper and upstream; on linear models against all corners."""
 
+import contextlib
 import itertools
 import math
 from collections.abc import Callable
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from robusteval.attacks.asking import unasked
 from robusteval.attacks.base import Answer
 from robusteval.attacks.square import Square, pattern, sides
 from robusteval.closed_form import Linear, small_convnet
@@ -95,6 +97,31 @@ def test_each_linf_query_changes_one_square_to_an_end_of_the_ball(
                 extent = changed.amax(0) - changed.amin(0) + 1
                 assert int(extent.max()) <= side[step]
             assert ((after[row] == job.lo[row]) | (after[row] == job.hi[row])).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 12, 4), (3, 32, 32)])
+@pytest.mark.parametrize("asked", [True, False], ids=["asked", "unasked"])
+def test_slots_at_different_steps_get_the_windows_that_they_drew(
+    make_job: Callable[..., Any], shape: tuple[int, int, int], asked: bool
+) -> None:
+    """By hand: side, corner and signs of each slot's own step, whatever its neighbours are at."""
+    attack = Square(queries=3000)
+    job = make_job(torch.rand(6, *shape, generator=torch.Generator().manual_seed(0)), "linf", 0.03)
+    for steps in ([0, 40, 300, 700, 1500, 2999], [2500] * 6):
+        state = attack.start(job)
+        state.taken = torch.tensor(steps)
+        with contextlib.nullcontext() if asked else unasked():
+            moves = attack.iterate(state)
+            next(moves)
+            with pytest.raises(StopIteration):
+                moves.send(Answer(logits=torch.zeros(6, 10)))
+        expected, long = state.best.clone(), sides(attack, *shape[1:], "linf")
+        for slot, step in enumerate(steps):
+            row, column, *up = state.drawn[slot, step].tolist()
+            window = (slice(row, row + long[step]), slice(column, column + long[step]))
+            for channel, upward in enumerate(up):
+                expected[slot, channel][window] = (job.hi if upward else job.lo)[slot, channel][window]
+        assert torch.equal(state.x, expected)
 
 
 def test_windows_lie_everywhere_and_their_signs_are_fair(

@@ -238,6 +238,12 @@ def test_the_rule_takes_the_stem_where_there_is_one() -> None:
         assert choice.form == form
 
 
+def test_the_rule_goes_by_where_the_network_is() -> None:
+    assert oracle.rule(Strided()) == ("folded_channels_last_stem", "folded_stem", "stem")
+    assert oracle.rule(Residual()) == ("folded_channels_last", "folded")
+    assert oracle.rule(Strided().to("meta")) == ("folded",), "as on a GPU, wherever the images are"
+
+
 def test_the_rule_knows_no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(oracle, "timed", None)
     model = trained(Residual())
