@@ -194,6 +194,7 @@ def test_a_network_without_a_gradient_is_refused(
     assert "differentiably" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_randomised_network_is_judged_by_its_mean_and_named(evaluated: Any) -> None:
     """With gradients averaged or none at all the number stands, with a warning; and a second process gets the same."""
     for attack in (["attack=pgd", "attack.eot=3"], ["attack=square", "attack.queries=20"]):

@@ -27,6 +27,7 @@ def test_the_loss_falls_and_the_network_learns(bars):
     assert not network.training
 
 
+@pytest.mark.slow
 def test_adversarial_training_makes_robust(bars):
     standard = fit(Recipe(epochs=20), *bars, seed=0)
     adversarial = fit(Recipe(eps=0.2, steps=3, epochs=20, warm_up=5), *bars, seed=0)
