@@ -7,7 +7,7 @@ PEERS := .venv-peers
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-slurm check format wheel-check peers test-peers bench clean
+.PHONY: help demo test test-slow test-slurm check format wheel-check peers test-peers bench agreement clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ ROWS ?= all
 BENCH ?=
 bench: $(PEERS)/.installed ## speed side by side with the other libraries: ROWS='pgd aa', BENCH='--n 50 --pairs 5'
 	OMP_NUM_THREADS=1 $(PEERS)/bin/python tests/bench --rows $(ROWS) $(BENCH)
+
+agreement: $(PEERS)/.installed ## AutoAttack against its authors' code, hours: BENCH='--cases mnist_l2 --seeds 0 1 2'
+	OMP_NUM_THREADS=1 $(PEERS)/bin/python tests/bench/agreement.py $(BENCH)
 
 clean: ## remove what these commands made, but not the runs
 	rm -rf $(VENV) $(PEERS) dist .pytest_cache .ruff_cache

@@ -126,11 +126,19 @@ class UpstreamPart(WholeBatch):
                 if attack.targeted:
                     attack.n_restarts = 1
         attack.seed = seed
-        if self.part != "square":
-            attack.n_iter = self.steps
         if self.part.startswith("apgd"):
-            attack.n_iter_orig = self.steps  # from which the large-eps schedule of L1 takes its shares
+            rescale(attack, self.steps)
+        elif self.part != "square":
+            attack.n_iter = self.steps
         return attack
+
+
+def rescale(attack: Any, steps: int) -> None:
+    """Set the library's APGD to so many steps in all that it derives from them when it is made, for 100 of them."""
+    attack.n_iter = attack.n_iter_orig = steps  # the latter for the large-eps schedule of L1
+    attack.n_iter_2 = max(int(0.22 * steps), 1)
+    attack.n_iter_min = max(int(0.06 * steps), 1)
+    attack.size_decr = max(int(0.03 * steps), 1)
 
 
 def _module() -> str:

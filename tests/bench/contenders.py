@@ -18,7 +18,7 @@ from robusteval.attacks.base import Attack
 from robusteval.attacks.fab import FAB
 from robusteval.attacks.pgd import PGD
 from robusteval.attacks.reference import library
-from robusteval.attacks.reference.autoattack import Part, UpstreamPart
+from robusteval.attacks.reference.autoattack import Part, UpstreamPart, rescale
 
 BATCH = 250  # of the peers, as AutoAttack's default
 
@@ -108,10 +108,9 @@ def upstream(part: Part) -> Peer:
 def upstream_whole(problem: Problem, budget: Budget, seed: int) -> Tensor:
     """Run pyautoattack's whole standard evaluation, by its own loop over its own parts."""
     whole: Any = library.load("pyautoattack.autoattack").AutoAttack(problem.network, eps=problem.eps, seed=seed)
-    for attack in (whole.apgd, whole.apgd_targeted, whole.fab):
-        attack.n_iter = budget.steps
     for attack in (whole.apgd, whole.apgd_targeted):
-        attack.n_iter_orig = budget.steps
+        rescale(attack, budget.steps)
+    whole.fab.n_iter = budget.steps
     whole.square.n_queries = budget.queries
     return whole.run_standard_evaluation(problem.images, problem.labels, batch_size=BATCH)[0]
 

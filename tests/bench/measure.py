@@ -74,6 +74,11 @@ class Engine:
 
     def run(self, attack: Attack, threat: ThreatModel, mode: Mode, seed: int) -> Board:
         """Return what came of all stages, each on the images that still stand."""
+        *_, (_, board) = self.stages(attack, threat, mode, seed)
+        return board
+
+    def stages(self, attack: Attack, threat: ThreatModel, mode: Mode, seed: int) -> Iterator[tuple[str, Board]]:
+        """Yield each stage's name and what came of it and those before, as one board that goes on to change."""
         x, y = self.problem.images, self.problem.labels
         with frozen(self.problem.network):
             verifier = Passes(module=self.problem.network, batch=self.slots, quantum=self.quantum)
@@ -83,12 +88,12 @@ class Engine:
             logits = verifier.logits(x)
             chunk = Chunk(images=x, labels=y, logits=logits, ids=np.arange(len(x)))
             first, *others = stages_of(attack, threat, mode)
-            right = (~threat.broken(logits, y)).nonzero()[:, 0].tolist()
-            board = searcher.run(first, chunk, right)
+            board = searcher.run(first, chunk, (~threat.broken(logits, y)).nonzero()[:, 0].tolist())
+            yield first.name, board
             for stage in others:
                 standing = (~board.broken).nonzero()[:, 0].tolist()
                 board.absorb(searcher.run(stage, chunk, standing), standing)
-        return board
+                yield stage.name, board
 
     def right(self) -> Tensor:
         """Return which images [n] the network gets right."""

@@ -1,6 +1,7 @@
 """``make bench`` in the small: what it prints, and how it makes an interval."""
 
 import importlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,46 @@ def test_a_network_whose_files_are_absent_is_skipped_and_said(tmp_path: Path) ->
     assert done.returncode == 0
     assert "skipped resnet2b" in done.stderr
     assert "resnet2b.pth is absent" in done.stderr
+
+
+def test_agreement_counts_who_stands_keeps_the_runs_and_prints_windows(tmp_path: Path) -> None:
+    def agreement() -> subprocess.CompletedProcess[str]:
+        arguments = ("--n", "12", "--steps", "3", "--queries", "5", "--seeds", "0", "1", "--out", str(tmp_path))
+        return subprocess.run(
+            [sys.executable, str(BENCH / "agreement.py"), "--cases", "mnist_l2", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    done = agreement()
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("mnist_l2, seed") == 4
+    kept = {path.name: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
+    assert len(kept) == 4
+    assert all(len(stands) == 12 for run in kept.values() for stands in run.values())
+    table = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")][1:]
+    assert [row[0] for row in table] == ["| apgd-ce", "| apgd-t", "| fab-t", "| square"]
+    theirs = [sum(kept[f"mnist_l2-theirs-12-3-5-{seed}.json"]["apgd-ce"]) for seed in (0, 1)]
+    assert table[0][1] == " ".join(map(str, theirs))
+    again = agreement()
+    assert again.stdout == done.stdout
+    assert "seed" not in again.stderr, "kept runs are not run again"
+
+
+def test_agreement_says_what_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two images in ten runs: the first falls to theirs alone, always, the second to ours alone, once."""
+    monkeypatch.syspath_prepend(BENCH)
+    module = importlib.import_module("agreement")
+    theirs = {seed: {"square": [False, True, True]} for seed in range(10)}
+    ours = {seed: {"square": [True, seed > 0, True]} for seed in range(10)}
+    *_, row = module.table(module.CASES[0], theirs, ours)
+    stand = " ".join(["2"] + ["3"] * 9)
+    assert row == f"| square | {' '.join(['2'] * 10)} | {stand} | 10 of 10 | 1, 10 | 0.0117 | 1, 1: 1 |"
+    ours = {seed: {"square": [True, True, True]} for seed in range(10)} | {3: {"square": [False, False, False]}}
+    *_, row = module.table(module.CASES[0], theirs, ours)
+    assert "| 9 of 10 | 2, 9 | 0.0654 | 2, 1: 1 |" in row
 
 
 def test_wrong_arguments_are_refused() -> None:

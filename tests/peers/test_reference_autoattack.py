@@ -1,5 +1,6 @@
 """AutoAttack by its authors' code, through our engine, against our own, stage by stage on the same images."""
 
+import importlib
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 
 from robusteval import registry
+from robusteval.attacks.reference.autoattack import rescale
 from robusteval.engine.direct import search
 from robusteval.engine.stages import stages_of
 from robusteval.threat import Norm, ThreatModel
@@ -69,3 +71,15 @@ def test_a_standing_image_costs_what_the_publication_says(digits: Any) -> None:
     assert not board.broken.any()
     assert board.forward.tolist() == [103] * len(x)
     assert board.backward.tolist() == [101] * len(x)
+
+
+@pytest.mark.parametrize("steps", [1, 7, 40, 100])
+def test_fewer_steps_set_the_library_up_as_it_would_itself(steps: int) -> None:
+    """Its windows shrink with the steps, which it sees to only where it is made; with windows for 100 steps it would
+    never halve a step, and break a seventh fewer in L2 with ten."""
+    module = importlib.import_module("pyautoattack.autopgd_base")
+    made, scaled = (module.APGDAttack(None, n_iter=n, norm="L2", eps=1.0) for n in (steps, 100))
+    rescale(scaled, steps)
+    numbers = [{name: value for name, value in vars(each).items() if isinstance(value, int)} for each in (made, scaled)]
+    assert numbers[0] == numbers[1]
+    assert {"n_iter", "n_iter_orig", "n_iter_2", "n_iter_min", "size_decr"} <= numbers[0].keys()
