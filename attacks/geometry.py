@@ -10,6 +10,7 @@ from robusteval.attacks.base import rows
 _INWARD = 1 - 1e-7
 _SWEEPS = 100  # of a root search that needs about four
 _BETWEEN_QUESTIONS = 6  # sweeps, where asking is dear: a sweep more costs less than a question, ninety do not
+_CACHED = 131072  # numbers of each tensor that are worked on at a time
 _TINY = torch.finfo(torch.float32).tiny
 
 
@@ -59,16 +60,38 @@ def project_l1_in_box(points: Tensor, x: Tensor, lo: Tensor, hi: Tensor, eps: Te
     the least t >= 0 for which the sizes add up to at most eps (Croce & Hein 2021, https://arxiv.org/abs/2103.01208,
     proposition 2.1). Their sum falls with t and is linear by pieces: Newton's method, kept within a bracket.
     """
-    d, radius = points - x, eps * _INWARD
-    room = torch.where(d > 0, hi - x, x - lo).flatten(1)
-    size = d.abs().flatten(1)
+    d = points - x
+    way, size = d.sign(), d.abs().flatten(1)
+    # hi - x where the way is up, x - lo where it is down: the larger one of the two with the sign of the way.
+    room = torch.maximum((hi - x).mul_(way), (lo - x).mul_(way)).flatten(1)
+    arguments = (size, room, eps * _INWARD)
+    if may_ask():  # a few rows at a time stay in the processor's cache, and need their own worst row's sweeps only
+        parts = zip(*(tensor.split(max(_CACHED // size.shape[1], 2)) for tensor in arguments), strict=True)
+        t = torch.cat([_threshold(*part) for part in parts])
+    else:
+        t = _threshold(*arguments)
+    kept = size.sub_(t[:, None]).clamp_(min=0).minimum(room).view_as(d).mul_(way)
+    return _added(x, kept, eps.double() * _INWARD, "l1").clamp_(lo, hi)
+
+
+def _threshold(size: Tensor, room: Tensor, radius: Tensor) -> Tensor:
+    """Return the least t >= 0 [n] with sum(min(room, (size - t)+)) <= radius; ``size`` and ``room`` are [n, k]."""
     t = torch.zeros_like(radius)
     low, high = t, size.amax(1)
+    # Written in place, and what lies between is asked in numbers, 1 or 0: as truth values torch takes several times as
+    # long, and so does fresh memory for each sweep.
+    rest, kept, between, zero = (
+        torch.empty_like(size),
+        torch.empty_like(size),
+        torch.empty_like(size),
+        size.new_zeros(()),
+    )
     for sweep in range(_SWEEPS):
-        rest = size - t[:, None]
-        excess = total(rest.clamp(min=0).minimum(room)) - radius
+        torch.sub(size, t[:, None], out=rest)
+        excess = total(torch.clamp(rest, min=0, out=kept).minimum(room)) - radius
         low, high = torch.where(excess > 0, t, low), torch.where(excess > 0, high, t)
-        newton = t + excess / ((rest > 0) & (rest < room)).sum(1)
+        slope = total(torch.gt(rest, zero, out=kept).mul_(torch.lt(rest, room, out=between)))
+        newton = t + excess / slope
         following = torch.where((newton > low) & (newton < high), newton, (low + high) / 2)
         # A row at its end stays there, so that it does not matter how long its neighbours take. 1e-6: a float32 sum of
         # thousands of terms is not more exact.
@@ -76,8 +99,7 @@ def project_l1_in_box(points: Tensor, x: Tensor, lo: Tensor, hi: Tensor, eps: Te
         if (may_ask() or sweep % _BETWEEN_QUESTIONS == _BETWEEN_QUESTIONS - 1) and ended.all():
             break
         t = torch.where(ended, t, following)
-    kept = d.sign() * (size - t[:, None]).clamp(min=0).minimum(room).view_as(d)
-    return _added(x, kept, eps.double() * _INWARD, "l1").clamp(lo, hi)
+    return t
 
 
 def sparse_sign(gradient: Tensor, density: Tensor) -> Tensor:
