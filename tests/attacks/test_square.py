@@ -1,17 +1,21 @@
 """Square: its schedule, patterns and windows against the paper and upstream; on linear models against all corners."""
 
 import contextlib
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from robusteval.attacks import square
 from robusteval.attacks.asking import unasked
-from robusteval.attacks.base import Answer
+from robusteval.attacks.base import Answer, State
+from robusteval.attacks.geometry import project_l1_in_box
 from robusteval.attacks.square import Square, pattern, sides
 from robusteval.closed_form import Linear, small_convnet
 from robusteval.engine.direct import search
@@ -153,6 +157,66 @@ def test_each_l2_query_lies_on_the_sphere_and_changes_two_squares(
         for row in range(4):
             changed = ((before[row] - after[row]).abs() > 1e-5).any(0)
             assert int(changed.sum()) <= 2 * side[step] ** 2
+
+
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+@pytest.mark.parametrize("region", [False, True], ids=["everywhere", "in a region"])
+@pytest.mark.parametrize("asked", [True, False], ids=["asked", "unasked"])
+def test_length_moves_between_the_two_windows_that_each_slot_drew(
+    norm: Any, region: bool, asked: bool, make_job: Callable[..., Any]
+) -> None:
+    """Algorithm 3 by hand, image by image and in float64, whatever the neighbours are at."""
+    x, eps, order = torch.full((6, 3, 12, 15), 0.5), 0.4, {"l2": 2, "l1": 1}[norm]
+    attack, job = Square(queries=3000), make_job(x, norm, eps)
+    where = torch.ones(6, 1, 12, 15, dtype=torch.bool)
+    if region:
+        where[:, :, 3:11, 2:9] = False
+        job = dataclasses.replace(job, region=where, lo=torch.where(where, job.lo, x), hi=torch.where(where, job.hi, x))
+    sized = sides(attack, 12, 15, norm)
+    for steps in ([0, 60, 300, 700, 1500, 2999], [900] * 6):
+        state = attack.start(job)
+        # Half as long as may be, so that there is length to spare as well.
+        state.x = x + (state.x - x) * torch.tensor([1.0, 0.5, 0.5, 1.0, 0.5, 0.5]).view(-1, 1, 1, 1)
+        state.taken = torch.tensor(steps)
+        with contextlib.nullcontext() if asked else unasked():
+            moves = attack.iterate(state)
+            next(moves)
+            with pytest.raises(StopIteration):
+                moves.send(Answer(logits=torch.zeros(6, 10)))
+        for slot, step in enumerate(steps):
+            d = (state.best - x)[slot].double().numpy()
+            row, column, row_2, column_2, *ups, lies = state.drawn[slot, step].tolist()
+            gains, gives = np.zeros((12, 15), bool), np.zeros((12, 15), bool)
+            gains[row : row + sized[step], column : column + sized[step]] = True
+            gives[row_2 : row_2 + sized[step], column_2 : column_2 + sized[step]] = True
+            shape = np.zeros((12, 15))
+            shape[gains] = pattern(sized[step], norm)[lies].double().numpy().ravel()
+            gains, gives = gains & where[slot, 0].numpy(), gives & where[slot, 0].numpy()
+            used = np.linalg.norm(d.ravel(), order)
+            for channel, up in enumerate(ups):
+                plane = d[channel]
+                new = shape[gains] * (-1 if up else 1) + plane[gains] / (np.linalg.norm(plane[gains], order) + 1e-12)
+                given = np.linalg.norm(plane[gains | gives], order)
+                may = {"l2": max(eps**2 - used**2, 0) / 3 + given**2, "l1": max(eps - used, 0) + given * 3}[norm]
+                plane[gives] = 0
+                plane[gains] = new / (np.linalg.norm(new, order) + 1e-12) * (may**0.5 if norm == "l2" else may)
+            d = torch.from_numpy(d).float()[None]
+            if norm == "l2":
+                due = x[slot] + d[0] * eps / d.norm()
+            else:
+                bounds = (each[slot : slot + 1] for each in (job.lo, job.hi, job.eps))
+                due = project_l1_in_box(x[slot] + d, x[slot : slot + 1], *bounds)[0]
+            torch.testing.assert_close(state.x[slot], due, rtol=0, atol=2e-6)
+
+
+def test_lengths_of_windows_are_sums_one_by_one() -> None:
+    """Zeros between leave no trace. Half an ulp of float32 above 1, and far smaller terms that other orders add up."""
+    terms = torch.tensor([1.0, 2.0**-24] + [2.0**-54] * 600)
+    places = torch.randperm(900, generator=torch.Generator().manual_seed(0))[:602].sort().values
+    spread = torch.zeros(900).index_copy(0, places, terms)
+    for values in (terms, spread, spread.view(30, 30)):
+        assert square._per_channel(values.view(1, 1, *values.shape), State(norm="l1")).item() == 1.0
+    assert float((1 + 2.0**-24 + terms[2:].double().sum()).float()) > 1.0
 
 
 def test_on_a_linear_model_the_best_corner_of_the_ball_is_found() -> None:
