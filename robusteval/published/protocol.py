@@ -2,12 +2,14 @@
 
 from types import MappingProxyType
 
-# As on RobustBench's boards; on MNIST that of Madry et al. 2018, https://arxiv.org/abs/1706.06083.
+# As on RobustBench's boards; on MNIST that of Madry et al. 2018, https://arxiv.org/abs/1706.06083; in L1 that of Croce
+# and Hein 2021, https://arxiv.org/abs/2103.01208.
 _USUAL = MappingProxyType(
     {
         ("mnist", "linf"): 0.3,
         ("cifar10", "linf"): 8 / 255,
         ("cifar10", "l2"): 0.5,
+        ("cifar10", "l1"): 12.0,
         ("cifar100", "linf"): 8 / 255,
         ("cifar100", "l2"): 0.5,
         ("imagenet", "linf"): 4 / 255,

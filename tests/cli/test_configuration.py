@@ -75,8 +75,9 @@ def test_every_file_says_what_it_is_and_composes_alone(group: str, name: str) ->
     assert len(first) > 15
     needed = [f"model.name={NAMES[name]}"] if name in NAMES else []
     needed += ["transform.mix.model=mnist_cnn"] if (group, name) == ("transform", "mix") else []
-    # pgd, the default, needs a radius, and none is usual for L2 on MNIST
+    # pgd, the default, needs a radius, and none is usual for L2 on MNIST; nor does it search L1
     radius = ["threat.eps=0.5", "threat.norm=l2"] if name in ("unbounded", "l2") else []
+    radius += ["threat.eps=6", "attack=apgd"] if name == "l1" else []
     given = configuration(f"{group}={name}", *needed, *radius)
     assert group == "experiment" or getattr(given, group) is not None
     assert build(given.plain()) == given  # what a worker is given
@@ -129,6 +130,7 @@ def test_the_defaults_of_the_top_are_those_of_the_dataclasses() -> None:
         (["threat=linf", "dataset=fashion_mnist_samples", "threat.eps=0.1"], ThreatModel(norm="linf", eps=0.1)),
         (["threat=linf", "dataset=cifar10_samples"], ThreatModel(norm="linf", eps=8 / 255)),
         (["threat=l2", "dataset=cifar100"], ThreatModel(norm="l2", eps=0.5)),
+        (["threat=l1", "dataset=cifar10", "attack=apgd"], ThreatModel(norm="l1", eps=12)),
         (["threat=linf", "dataset=imagenet", "threat.goal=top5"], ThreatModel(norm="linf", eps=4 / 255, goal="top5")),
     ],
 )
@@ -140,7 +142,8 @@ def test_a_norm_alone_takes_the_radius_usual_for_the_data(overrides: list[str], 
 
 
 @pytest.mark.parametrize(
-    "overrides", [["threat=l2"], ["threat=l2", "dataset=imagenet"], ["threat=linf", "dataset=arrays"]]
+    "overrides",
+    [["threat=l2"], ["threat=l1", "attack=apgd"], ["threat=l2", "dataset=imagenet"], ["threat=linf", "dataset=arrays"]],
 )
 def test_where_no_radius_is_usual_one_is_asked_for(overrides: list[str]) -> None:
     with pytest.raises(UserError, match=r"threat\.eps=usual: no radius in .* is usual for dataset=.*; name one"):
