@@ -140,11 +140,13 @@ def _places(corner: Tensor, side: Tensor, largest: int, shape: torch.Size) -> _P
     would cost as much as a small network's pass.
     """
     height, width = shape[2:]
-    start = torch.stack([corner[:, 0].clamp(max=height - largest), corner[:, 1].clamp(max=width - largest)], 1)
+    filled = may_ask() and int(side.min()) == largest
+    start = corner
+    if not filled:  # moved back where it would leave the image
+        start = torch.stack([corner[:, 0].clamp(max=height - largest), corner[:, 1].clamp(max=width - largest)], 1)
     at = (start[:, :1] * width + start[:, 1:]) + _values(largest, tuple(shape[1:]), side.device)
     near = torch.arange(largest, device=side.device)
     down, across = start[:, :1] + near, start[:, 1:] + near
-    filled = may_ask() and int(side.min()) == largest
     return _Places(at, None if filled else _held(down, across, corner, side), down, across)
 
 

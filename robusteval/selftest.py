@@ -124,13 +124,13 @@ _OPTIMUM_OPTIONS: dict[tuple[str, str], tuple[dict[str, object], ...]] = {
     ("pgd", "l2"): ({}, {"init": "zero"}),
     ("apgd", "linf"): ({"steps": 20}, {"steps": 20, "loss": "targeted_dlr", "n_targets": 1}),
     ("apgd", "l2"): ({"steps": 50}, {"steps": 50, "loss": "targeted_dlr", "n_targets": 1}),
-    ("cw", "l2"): ({"steps": 100, "searches": 6, "constant": 0.1, "learning_rate": 0.003, "n_targets": 1},),
+    ("cw", "l2"): ({"steps": 100, "searches": 4, "constant": 0.1, "learning_rate": 0.003, "n_targets": 1},),
     ("fmn", "linf"): ({"steps": 60, "n_targets": 1},),
-    ("fmn", "l2"): ({"steps": 60, "n_targets": 1}, {"steps": 60, "targeted": False}),
+    ("fmn", "l2"): ({"steps": 40, "n_targets": 1}, {"steps": 40, "targeted": False}),
     ("fab", "linf"): ({"steps": 10, "n_targets": 2}, {"steps": 10, "targeted": False}),
     ("fab", "l2"): ({"steps": 10, "n_targets": 2}, {"steps": 10, "targeted": False}),
     ("autoattack", "linf"): ({"steps": 20, "queries": 20},),
-    ("autoattack", "l2"): ({"steps": 50, "queries": 20},),
+    ("autoattack", "l2"): ({"steps": 30, "queries": 20},),
 }
 
 

@@ -45,6 +45,7 @@ class ReferenceAutoAttack(Attack):
     batch_size: Annotated[int, Ge(1)] = 250
 
     method: ClassVar[str] = "reference/autoattack"
+    revision: ClassVar[int] = 2
     norms: ClassVar[frozenset[str]] = frozenset(_NORMS)
     invariant: ClassVar[bool] = False
 
