@@ -54,7 +54,7 @@ def project(
 
 
 def project_l1_in_box(points: Tensor, x: Tensor, lo: Tensor, hi: Tensor, eps: Tensor) -> Tensor:
-    """Return the nearest point of the L1 ball around ``x`` and the box together: inside in float64 arithmetic.
+    """Return the nearest point of the L1 ball around ``x`` and the finite box together: inside in float64 arithmetic.
 
     Each perturbation keeps its sign and gets the size min(room, (|d| - t)+), the room being what the box leaves, with
     the least t >= 0 for which the sizes add up to at most eps (Croce & Hein 2021, https://arxiv.org/abs/2103.01208,

@@ -120,55 +120,15 @@ def _drawn(state: State, schedule: _Schedule, step: Tensor) -> tuple[Tensor, Ten
     return schedule.side.index_select(0, step), drawn[:, :corners], drawn[:, corners:]
 
 
-class _Places(NamedTuple):
-    """Squares of each image, where its windows lie: at which values, and what of them the windows hold.
+def _window(corner: Tensor, side: Tensor, height: int, width: int) -> Tensor:
+    """Return 1 in the squares and 0 elsewhere, [slots, 1, height, width].
 
-    ``at`` [slots, C * n * n] counts in an image's memory. ``inside`` [slots, 1, n, n] is 1 in the window and 0 beside
-    it, None where windows fill their squares. ``down`` and ``across`` [slots, n] are the pixels' rows and columns.
+    ``corner`` [slots, 2] is the upper left one, ``side`` [slots] its length. In numbers, since torch is slow at masks.
     """
-
-    at: Tensor
-    inside: Tensor | None
-    down: Tensor
-    across: Tensor
-
-
-def _places(corner: Tensor, side: Tensor, largest: int, shape: torch.Size) -> _Places:
-    """Return squares of ``largest`` pixels that hold windows with the upper left ``corner`` [slots, 2].
-
-    ``side`` [slots] is theirs, ``shape`` that of the images. To work on squares is the point: on whole images a window
-    would cost as much as a small network's pass.
-    """
-    height, width = shape[2:]
-    filled = may_ask() and int(side.min()) == largest
-    start = corner
-    if not filled:  # moved back where it would leave the image
-        start = torch.stack([corner[:, 0].clamp(max=height - largest), corner[:, 1].clamp(max=width - largest)], 1)
-    at = (start[:, :1] * width + start[:, 1:]) + _values(largest, tuple(shape[1:]), side.device)
-    near = torch.arange(largest, device=side.device)
-    down, across = start[:, :1] + near, start[:, 1:] + near
-    return _Places(at, None if filled else _held(down, across, corner, side), down, across)
-
-
-def _held(down: Tensor, across: Tensor, corner: Tensor, side: Tensor) -> Tensor:
-    """Return 1 where the pixels ``down`` [slots, n] x ``across`` [slots, n] lie in the window and 0 elsewhere.
-
-    Its shape is [slots, 1, n, n]. In numbers, since torch is slow at masks.
-    """
-    inside = [
-        ((place >= first) & (place < first + side[:, None])).float()
-        for place, first in ((down, corner[:, :1]), (across, corner[:, 1:]))
-    ]
+    down = torch.arange(height, device=side.device) - corner[:, :1]
+    across = torch.arange(width, device=side.device) - corner[:, 1:]
+    inside = [((place >= 0) & (place < side[:, None])).float() for place in (down, across)]
     return (inside[0][:, :, None] * inside[1][:, None, :])[:, None]
-
-
-@functools.lru_cache(maxsize=64)
-def _values(side: int, shape: tuple[int, int, int], device: torch.device) -> Tensor:
-    """Return how far the values of a square of so many pixels lie behind its first one in an image's memory."""
-    channels, height, width = shape
-    near = torch.arange(side, device=device)
-    planes = torch.arange(channels, device=device) * (height * width)
-    return (planes[:, None, None] + near[:, None] * width + near).flatten()
 
 
 def _meeting(region: Tensor, side: Tensor, drawn: Tensor) -> Tensor:
@@ -196,17 +156,34 @@ def _stripes(job: Job) -> Tensor:
 
 
 def _linf_window(state: State, schedule: "_Schedule", step: Tensor) -> Tensor:
-    """Return the best point with one window at an end of the ball: 2 eps up or down, then projected, ends there."""
+    """Return the best point with one window at an end of the ball: 2 eps up or down, then projected, ends there.
+
+    Only a part of each image is worked on that holds its window: the whole would cost a small network's pass again.
+    """
+    height, width = state.best.shape[2:]
     side, corner, up = _drawn(state, schedule, step)
     largest = int(side.max()) if may_ask() else schedule.largest
-    at, held, _, _ = _places(corner, side, largest, state.best.shape)
+    start = torch.stack([corner[:, 0].clamp(max=height - largest), corner[:, 1].clamp(max=width - largest)], 1)
+    at = (start[:, :1] * width + start[:, 1:]) + _places(largest, tuple(state.best.shape[1:]), side.device)
     best, lo, hi = (images.flatten(1) for images in (state.best, state.lo, state.hi))
     # Weights of 0 and 1, which are exact: an end of the ball in the window, the best point beside it.
     upward = up[:, :, None].expand(-1, -1, largest**2).flatten(1).float()
     moved = lo.gather(1, at).lerp(hi.gather(1, at), upward)
-    if held is not None:
-        moved = best.gather(1, at).lerp(moved, held.flatten(1).repeat(1, up.shape[1]))
+    if not may_ask() or int(side.min()) < largest:
+        away = (start - corner)[:, :, None] + torch.arange(largest, device=side.device)
+        inside = ((away >= 0) & (away < side[:, None, None])).float()
+        window = (inside[:, 0, :, None] * inside[:, 1, None, :]).flatten(1).repeat(1, up.shape[1])
+        moved = best.gather(1, at).lerp(moved, window)
     return best.scatter(1, at, moved).view_as(state.best)
+
+
+@functools.lru_cache(maxsize=64)
+def _places(side: int, shape: tuple[int, int, int], device: torch.device) -> Tensor:
+    """Return how far the values of a square of so many pixels lie behind its first one in an image's memory."""
+    channels, height, width = shape
+    near = torch.arange(side, device=device)
+    planes = torch.arange(channels, device=device) * (height * width)
+    return (planes[:, None, None] + near[:, None] * width + near).flatten()
 
 
 def _tiles(job: Job) -> Tensor:
@@ -228,50 +205,29 @@ def _tiles(job: Job) -> Tensor:
 
 def _two_windows(state: State, schedule: "_Schedule", step: Tensor) -> Tensor:
     """Return the best point with a pattern added in one window, and the length that another window gave up for it."""
-    slots, channels = state.x.shape[:2]
+    height, width = state.x.shape[2:]
     side, corner, up = _drawn(state, schedule, step)
-    largest = int(side.max()) if may_ask() else schedule.largest
-    gaining, giving = (_places(each, side, largest, state.x.shape) for each in (corner[:, :2], corner[:, 2:]))
-    takes, gives = (_weights(each, state.region) for each in (gaining, giving))
-    gives = gives * (1 - _held(giving.down, giving.across, corner[:, :2], side))  # what both hold counts as gaining
-    d = (state.best - state.x0).flatten(1)
-    used = length(d, state.norm)
-    old = d.gather(1, gaining.at).view(slots, channels, largest, largest) * takes
-    lost = d.gather(1, giving.at).view_as(old) * gives
+    d = state.best - state.x0
+    gains, gives = _window(corner[:, :2], side, height, width), _window(corner[:, 2:], side, height, width)
+    if state.region is not None:  # of a window only what may change counts
+        gains, gives = gains * state.region, gives * state.region
+    used, inside = length(d, state.norm), d * torch.maximum(gains, gives)
+    given, old = _per_channel(inside, state.norm), d * gains
     sign = (1 - 2.0 * up[:, :-1])[..., None, None]
-    new = _lying(schedule, step, up[:, -1], gaining, corner) * takes * sign + old / (_per_channel(old, state) + 1e-12)
-    given = _per_channel(torch.cat([old, lost], 2), state)
+    new = _placed(schedule.patterns, schedule.size[step], up[:, -1], corner[:, :2], height, width) * gains
+    new = (new * sign).add_(old.div_(_per_channel(old, state.norm) + 1e-12))
     if state.norm == "l2":
-        may = (rows((state.eps**2 - used**2).clamp(min=0) / channels, new) + given**2).sqrt()
+        may = (rows((state.eps**2 - used**2).clamp(min=0) / d.shape[1], d) + given**2).sqrt()
     else:  # more than there is, by a factor of the channels, as in the reference: the projection takes it back
-        may = rows((state.eps - used).clamp(min=0), new) + given * channels
-    new = new / (_per_channel(new, state) + 1e-12) * may
-    d.scatter_(1, giving.at, d.gather(1, giving.at).sub_(lost.flatten(1)))
-    # What the square holds beside its window stays, less what it has just given.
-    beside = d.gather(1, gaining.at).view_as(new) * (1 - takes)
-    d.scatter_(1, gaining.at, (beside + new).flatten(1))
-    return _into_ball(d.view_as(state.x), state.x0, state.lo, state.hi, state.eps, state.norm)
+        may = rows((state.eps - used).clamp(min=0), d) + given * d.shape[1]
+    # The windows emptied, then the pattern: zero beside its window.
+    d = d.sub_(inside).add_(new.div_(_per_channel(new, state.norm) + 1e-12).mul_(may))
+    return _into_ball(d, state.x0, state.lo, state.hi, state.eps, state.norm)
 
 
-def _weights(places: _Places, region: Tensor | None) -> Tensor:
-    """Return 1 for what of the squares the windows hold and may change, else 0, [slots, 1, n, n]."""
-    slots, n = places.down.shape
-    weights = torch.ones(slots, 1, n, n, device=places.at.device) if places.inside is None else places.inside
-    if region is None:
-        return weights
-    return weights * region.flatten(1).gather(1, places.at[:, : n * n]).view_as(weights)
-
-
-def _per_channel(values: Tensor, state: State) -> Tensor:
-    """Return the norm of every channel of ``values`` [slots, C, ...], [slots, C, 1, 1].
-
-    Added up one after the other in float64, so that zeros among them, which a square has beside its window, leave no
-    trace: a neighbour's larger window would change the last bit.
-    """
-    flat = values.flatten(2).double()
-    terms = flat.square() if state.norm == "l2" else flat.abs()
-    sums = terms.cumsum(2)[:, :, -1:, None]
-    return (sums.sqrt() if state.norm == "l2" else sums).to(values.dtype)
+def _per_channel(d: Tensor, norm: str) -> Tensor:
+    """Return the norm of every channel, [n, channels, 1, 1]."""
+    return length(d.flatten(0, 1), norm).view(*d.shape[:2], 1, 1)
 
 
 def _into_ball(d: Tensor, x: Tensor, lo: Tensor, hi: Tensor, eps: Tensor, norm: str) -> Tensor:
@@ -283,12 +239,13 @@ def _into_ball(d: Tensor, x: Tensor, lo: Tensor, hi: Tensor, eps: Tensor, norm: 
     return project(x + stretched, x, lo, hi, eps, "l2")
 
 
-def _lying(schedule: _Schedule, step: Tensor, lies: Tensor, places: _Places, corner: Tensor) -> Tensor:
-    """Return each slot's pattern as its window holds it, [slots, 1, n, n]; beside the window anything finite."""
-    last = schedule.patterns.shape[-1] - 1
-    down, across = places.down - corner[:, :1], places.across - corner[:, 1:2]
-    line = (2 * schedule.size[step] + lies)[:, None] * (last + 1) + down.clamp(0, last)
-    return schedule.patterns.take(line[:, None, :, None] * (last + 1) + across.clamp(0, last)[:, None, None, :])
+def _placed(table: Tensor, size: Tensor, lies: Tensor, corner: Tensor, height: int, width: int) -> Tensor:
+    """Return each slot's pattern ``table[size, lies]`` at its corner in an empty image, [slots, 1, height, width]."""
+    largest = table.shape[-1]
+    down = (torch.arange(height, device=table.device) - corner[:, :1]).clamp(0, largest - 1)
+    across = (torch.arange(width, device=table.device) - corner[:, 1:]).clamp(0, largest - 1)
+    line = (2 * size + lies)[:, None] * largest + down
+    return table.take(line[:, None, :, None] * largest + across[:, None, None, :])
 
 
 def pattern(side: int, norm: str) -> Tensor:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from robusteval.attacks import geometry
+from robusteval.attacks import geometry, hyperplane
 from robusteval.attacks.asking import may_ask, unasked
 from robusteval.attacks.hyperplane import onto_hyperplane
 from robusteval.engine.device_path import bucket
@@ -60,8 +60,11 @@ def test_which_point_outranks_which(point: str) -> None:
                     assert bool(outranks(*marks, point)[0]) == wanted, (missed, broken, higher)  # pyright: ignore
 
 
-def test_update_rules_give_the_same_bits_without_questions() -> None:
+@pytest.mark.parametrize("cached", [131072, 1000], ids=["all rows at once", "four rows at a time, then one"])
+def test_update_rules_give_the_same_bits_without_questions(cached: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the rim of balls, where rounding has to be mended, and for planes out of reach, where a search ends late."""
+    for module in (geometry, hyperplane):
+        monkeypatch.setattr(module, "_CACHED", cached)
     numbers = torch.Generator().manual_seed(1)
     x = torch.rand(33, 3, 9, 9, generator=numbers)
     points = x + torch.randn(x.shape, generator=numbers) * torch.logspace(-4, 1, 33)[:, None, None, None]

@@ -62,7 +62,7 @@ def test_agreement_counts_who_stands_keeps_the_runs_and_prints_windows(tmp_path:
     done = agreement()
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("mnist_l2, seed") == 4
-    kept = {path.name: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
+    kept = {path.name: json.loads(path.read_text())["stands"] for path in tmp_path.glob("*.json")}
     assert len(kept) == 4
     assert all(len(stands) == 12 for run in kept.values() for stands in run.values())
     table = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")][1:]
@@ -72,6 +72,11 @@ def test_agreement_counts_who_stands_keeps_the_runs_and_prints_windows(tmp_path:
     again = agreement()
     assert again.stdout == done.stdout
     assert "seed" not in again.stderr, "kept runs are not run again"
+    path = tmp_path / "mnist_l2-ours-12-3-5-1.json"
+    path.write_text(path.read_text().replace('"eps": 2.0', '"eps": 1.0'))
+    once_more = agreement()
+    assert once_more.stdout == done.stdout
+    assert once_more.stderr.count("seed") == once_more.stderr.count("mnist_l2, seed 1, ours") == 1, "of another ball"
 
 
 def test_agreement_says_what_differs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,15 +87,26 @@ def test_agreement_says_what_differs(monkeypatch: pytest.MonkeyPatch) -> None:
     ours = {seed: {"square": [True, seed > 0, True]} for seed in range(10)}
     *_, row = module.table(module.CASES[0], theirs, ours)
     stand = " ".join(["2"] + ["3"] * 9)
-    assert row == f"| square | {' '.join(['2'] * 10)} | {stand} | 10 of 10 | 1, 10 | 0.0117 | 1, 1: 1 |"
+    assert row == f"| square | {' '.join(['2'] * 10)} | {stand} | 1 – 3: 10 of 10 | 1, 10 | 0.0117 | 1, 1: 1 |"
     ours = {seed: {"square": [True, True, True]} for seed in range(10)} | {3: {"square": [False, False, False]}}
     *_, row = module.table(module.CASES[0], theirs, ours)
-    assert "| 9 of 10 | 2, 9 | 0.0654 | 2, 1: 1 |" in row
+    assert module.table(module.CASES[0], {}, ours)[-1].endswith("| – | – | – | – |"), "no verdict out of one side"
+    assert "| 1 – 3: 9 of 10 | 2, 9 | 0.0654 | 2, 1: 1 |" in row
 
 
 def test_wrong_arguments_are_refused() -> None:
     assert bench("--rows", "pdg").returncode == 2
     assert bench("--pairs", "0").returncode == 2
+
+
+@pytest.mark.parametrize(("key", "value"), [("--steps", "0"), ("--n", "none"), ("--seeds", "-1")])
+def test_agreement_refuses_numbers_that_make_no_sense(
+    key: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(BENCH)
+    with pytest.raises(SystemExit, match="2"):
+        importlib.import_module("agreement").main([key, value])
+    assert f"argument {key}: invalid whole value: '{value}'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("n", "k", "covers"), [(5, 1, 0.9375), (6, 1, 0.96875), (9, 2, 0.9609375), (20, 6, 0.9586105)])

@@ -75,8 +75,8 @@ def test_a_standing_image_costs_what_the_publication_says(digits: Any) -> None:
 
 @pytest.mark.parametrize("steps", [1, 7, 40, 100])
 def test_fewer_steps_set_the_library_up_as_it_would_itself(steps: int) -> None:
-    """Its windows shrink with the steps, which it sees to only where it is made; with windows for 100 steps it would
-    never halve a step, and break a seventh fewer in L2 with ten."""
+    """Its windows shrink with the steps, which it sees to only where it is made; with windows for 100 steps ten would
+    never halve one."""
     module = importlib.import_module("pyautoattack.autopgd_base")
     made, scaled = (module.APGDAttack(None, n_iter=n, norm="L2", eps=1.0) for n in (steps, 100))
     rescale(scaled, steps)
