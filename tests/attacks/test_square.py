@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from robusteval.attacks.asking import unasked
-from robusteval.attacks.base import Answer
+from robusteval.attacks.base import Answer, State
 from robusteval.attacks.geometry import project_l1_in_box
 from robusteval.attacks.square import Square, pattern, sides
 from robusteval.closed_form import Linear, small_convnet
@@ -102,6 +102,16 @@ def test_each_linf_query_changes_one_square_to_an_end_of_the_ball(
             assert ((after[row] == job.lo[row]) | (after[row] == job.hi[row])).all()
 
 
+def moved(attack: Square, state: State, steps: list[int], *, asked: bool) -> None:
+    """Let each slot make the move of its step, with equal logits for all."""
+    state.taken = torch.tensor(steps)
+    with contextlib.nullcontext() if asked else unasked():
+        moves = attack.iterate(state)
+        next(moves)
+        with pytest.raises(StopIteration):
+            moves.send(Answer(logits=torch.zeros(len(steps), 10)))
+
+
 @pytest.mark.parametrize("shape", [(1, 12, 4), (3, 32, 32)])
 @pytest.mark.parametrize("asked", [True, False], ids=["asked", "unasked"])
 def test_slots_at_different_steps_get_the_windows_that_they_drew(
@@ -112,12 +122,7 @@ def test_slots_at_different_steps_get_the_windows_that_they_drew(
     job = make_job(torch.rand(6, *shape, generator=torch.Generator().manual_seed(0)), "linf", 0.03)
     for steps in ([0, 40, 300, 700, 1500, 2999], [2500] * 6):
         state = attack.start(job)
-        state.taken = torch.tensor(steps)
-        with contextlib.nullcontext() if asked else unasked():
-            moves = attack.iterate(state)
-            next(moves)
-            with pytest.raises(StopIteration):
-                moves.send(Answer(logits=torch.zeros(6, 10)))
+        moved(attack, state, steps, asked=asked)
         expected, long = state.best.clone(), sides(attack, *shape[1:], "linf")
         for slot, step in enumerate(steps):
             row, column, *up = state.drawn[slot, step].tolist()
@@ -176,12 +181,7 @@ def test_length_moves_between_the_two_windows_that_each_slot_drew(
         state = attack.start(job)
         # Half as long as may be, so that there is length to spare as well.
         state.x = x + (state.x - x) * torch.tensor([1.0, 0.5, 0.5, 1.0, 0.5, 0.5]).view(-1, 1, 1, 1)
-        state.taken = torch.tensor(steps)
-        with contextlib.nullcontext() if asked else unasked():
-            moves = attack.iterate(state)
-            next(moves)
-            with pytest.raises(StopIteration):
-                moves.send(Answer(logits=torch.zeros(6, 10)))
+        moved(attack, state, steps, asked=asked)
         for slot, step in enumerate(steps):
             d = (state.best - x)[slot].double().numpy()
             row, column, row_2, column_2, *ups, lies = state.drawn[slot, step].tolist()
