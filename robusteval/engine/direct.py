@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from robusteval.attacks.base import Attack
 from robusteval.engine.board import Board
+from robusteval.engine.graphs import replayed
 from robusteval.engine.jobs import Chunk
 from robusteval.engine.passes import QUANTUM, Passes, frozen
 from robusteval.engine.search import Path, Searcher, Stop
@@ -39,7 +40,8 @@ def search(
     stages = stages_of(attack, threat)
     batch = -(-slots // QUANTUM) * QUANTUM
     with frozen(module):
-        oracle, verifier = (Passes(module=module, batch=batch, quantum=quantum) for _ in range(2))
+        oracle = Passes(module=replayed(module, images.device, path), batch=batch, quantum=quantum)
+        verifier = Passes(module=module, batch=batch, quantum=quantum)
         logits = verifier.logits(images)
         columns = attack.columns()
         searcher = Searcher(

@@ -14,6 +14,7 @@ from robusteval.datasets.base import Dataset
 from robusteval.datasets.order import shuffled
 from robusteval.engine import oracle, selftest
 from robusteval.engine.devices import Across, path_for, slots_for
+from robusteval.engine.graphs import replayed
 from robusteval.engine.material import material
 from robusteval.engine.memory import OutOfMemory, ran_out
 from robusteval.engine.passes import QUANTUM, Chance, Passes, frozen, physical
@@ -60,6 +61,13 @@ class Session:
         chance = Chance(seed=config.seed) if draws > 1 else None
         searched = oracle.build(self.passes.module, form, "float32")
         quantum = self._quantum(run, searched)
+        path = path_for(self.device, config.engine.path)
+
+        def asked(precision: Precision) -> nn.Module:
+            lowered = precision != "float32"
+            module = oracle.build(self.passes.module, form, precision) if lowered else searched
+            return module if chance is not None else replayed(module, self.device, path)
+
         return Work(
             run=run,
             dataset=self.dataset,
@@ -69,9 +77,7 @@ class Session:
                 oracles={
                     precision: dataclasses.replace(
                         self.passes,
-                        module=searched
-                        if precision == "float32"
-                        else oracle.build(self.passes.module, form, precision),
+                        module=asked(precision),
                         chance=chance,
                         quantum=quantum if precision == "float32" else QUANTUM,  # tried in float32
                     )
@@ -81,7 +87,7 @@ class Session:
                 chance=chance,
                 seed=config.seed,
                 slots=self.slots,
-                path=path_for(self.device, config.engine.path),
+                path=path,
                 stop=config.engine.stop,
                 tick=tick,
             ),

@@ -123,13 +123,14 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--steps", type=int, default=None, help="other than the budgets of the rows")
     parser.add_argument("--queries", type=int, default=None, help="of Square, other than 5000")
     parser.add_argument("--freeze", action="store_true", help="parameters want no gradients, on both sides")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda, for both sides")
     parser.add_argument("--data", type=Path, default=SHARED, help="folder with cifar10/")
     parser.add_argument("--out", type=Path, default=None, help="file for the table")
     given = parser.parse_args(argv)
     if given.pairs < 1 or (given.n is not None and given.n < 1):
         parser.error("--n and --pairs are at least 1")
     torch.set_num_threads(1)
-    table = [_machine(given.pairs), "", HEAD]
+    table = [_machine(given.pairs, given.device), "", HEAD]
     print("\n".join(table), flush=True)
     for row in rows():
         if not {"all", row.key} & set(given.rows) or (given.nets is not None and row.net not in given.nets):
@@ -139,15 +140,15 @@ def main(argv: Sequence[str]) -> int:
             continue
         steps, queries = given.steps or row.budget.steps, given.queries or row.budget.queries
         row = dataclasses.replace(row, budget=Budget(steps=steps, queries=queries), n=given.n or row.n)
-        table.append(line(row, list(_pairs(row, given.pairs, given.data, freeze=given.freeze))))
+        table.append(line(row, list(_pairs(row, given.pairs, given.data, given.device, freeze=given.freeze))))
         print(table[-1], flush=True)
         if given.out is not None:  # after each row: the next may take an hour
             given.out.write_text("\n".join(table) + "\n", encoding="utf-8")
     return 0
 
 
-def _pairs(row: Row, count: int, data: Path, *, freeze: bool) -> Iterator[measure.Pair]:
-    net = nets.load(row.net, row.n, data)
+def _pairs(row: Row, count: int, data: Path, device: str, *, freeze: bool) -> Iterator[measure.Pair]:
+    net = nets.load(row.net, row.n, data).on(device)
     net.module.requires_grad_(not freeze)
     problem = Problem(network=net.module, images=net.images, labels=net.labels, eps=row.radius)
     ours, peer = OURS[row.attack], PEERS[row.peer]
@@ -164,13 +165,19 @@ def _pairs(row: Row, count: int, data: Path, *, freeze: bool) -> Iterator[measur
         yield pair
 
 
-def _machine(pairs: int) -> str:
+def _machine(pairs: int, device: str) -> str:
     """Return a sentence on where and how this was measured."""
     names = [line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")]
+    host = f"{names[0] if names else platform.processor() or platform.machine()}, 1 thread"
+    where, seconds = (
+        (f"{torch.cuda.get_device_name(device)} (host: {host})", "the clock (theirs with torch's default, TF32)")
+        if torch.device(device).type == "cuda"
+        else (host, "seconds of the processor")
+    )
     return (
-        f"{names[0] if names else platform.processor() or platform.machine()}, 1 thread, torch {torch.__version__}, "
-        f"{datetime.now(UTC):%Y-%m-%d}; medians of {pairs} pairs run in turn in one process, by seconds of the "
-        "processor, without either side's set-up; the interval is of the median, by order statistics. Images that the "
+        f"{where}, torch {torch.__version__}, "
+        f"{datetime.now(UTC):%Y-%m-%d}; medians of {pairs} pairs run in turn in one process, by {seconds}, "
+        "without either side's set-up; the interval is of the median, by order statistics. Images that the "
         "network gets wrong are among them, and attacked by who does not look."
     )
 

@@ -61,6 +61,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--n", type=_whole(1), default=200, help="images at most")
     parser.add_argument("--steps", type=_whole(1), default=100, help="of APGD and FAB")
     parser.add_argument("--queries", type=_whole(1), default=5000, help="of Square")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda, for both sides")
     parser.add_argument("--data", type=Path, default=SHARED, help="folder with cifar10/")
     parser.add_argument("--out", type=Path, default=Path("agreement"), help="folder that keeps each run")
     given = parser.parse_args(argv)
@@ -72,11 +73,12 @@ def main(argv: Sequence[str]) -> int:
             continue
         # Of CIFAR only the lossless images, of MNIST enough that so many are right.
         net = nets.load(case.net, given.n if case.net in nets.BUILD else 2 * given.n, given.data).right(given.n)
+        net = net.on(given.device)
         found: dict[str, dict[int, Stands]] = {side: {} for side in SIDES}
         for seed in given.seeds:
             for side in given.sides:
                 kept = given.out / f"{case.name}-{side}-{len(net.images)}-{given.steps}-{given.queries}-{seed}.json"
-                made = facts(case, side)
+                made = facts(case, side, given.device)
                 if (stands := read(kept, made)) is None:
                     stands = run(case, net, side, seed, given.steps, given.queries)
                     fresh = kept.with_suffix(".part")
@@ -89,10 +91,16 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def facts(case: Case, side: str) -> dict[str, Any]:
-    """Return what a run depends on besides what its file is called by: the ball, torch, and whose code."""
+def facts(case: Case, side: str, device: str) -> dict[str, Any]:
+    """Return what a run depends on besides what its file is called by: the ball, torch, where, and whose code."""
     library = registry.lookup(registry.ATTACKS, "attack.method", SIDES[side])().library()
-    return {"norm": case.norm, "eps": case.eps, "torch": torch.__version__, "code": library or _digest()}
+    return {
+        "norm": case.norm,
+        "eps": case.eps,
+        "torch": torch.__version__,
+        "device": device,
+        "code": library or _digest(),
+    }
 
 
 def read(path: Path, made: dict[str, Any]) -> Stands | None:

@@ -61,7 +61,7 @@ def torchattacks_pgd(problem: Problem, budget: Budget, seed: int) -> Tensor:
 def foolbox_pgd(problem: Problem, budget: Budget, seed: int) -> Tensor:
     torch.manual_seed(seed)
     foolbox = library.load("foolbox")
-    model = foolbox.PyTorchModel(problem.network, bounds=(0, 1))
+    model = foolbox.PyTorchModel(problem.network, bounds=(0, 1), device=problem.images.device)
     attack = foolbox.attacks.LinfPGD(steps=budget.steps, abs_stepsize=step(problem.eps), random_start=True)
     return _in_batches(problem, lambda x, y: attack(model, x, y, epsilons=problem.eps)[1])
 
@@ -78,7 +78,7 @@ def art_pgd(problem: Problem, budget: Budget, seed: int) -> Tensor:
         input_shape=tuple(problem.images.shape[1:]),
         nb_classes=10,
         clip_values=(0.0, 1.0),
-        device_type="cpu",
+        device_type="gpu" if problem.images.is_cuda else "cpu",
     )
     attack = evasion.ProjectedGradientDescent(
         estimator,
@@ -90,7 +90,8 @@ def art_pgd(problem: Problem, budget: Budget, seed: int) -> Tensor:
         batch_size=BATCH,
         verbose=False,
     )
-    return torch.from_numpy(attack.generate(problem.images.numpy(), problem.labels.numpy()))
+    points = attack.generate(problem.images.cpu().numpy(), problem.labels.cpu().numpy())
+    return torch.from_numpy(points).to(problem.images.device)
 
 
 def upstream(part: Part) -> Peer:
@@ -107,7 +108,9 @@ def upstream(part: Part) -> Peer:
 
 def upstream_whole(problem: Problem, budget: Budget, seed: int) -> Tensor:
     """Run pyautoattack's whole standard evaluation, by its own loop over its own parts."""
-    whole: Any = library.load("pyautoattack.autoattack").AutoAttack(problem.network, eps=problem.eps, seed=seed)
+    whole: Any = library.load("pyautoattack.autoattack").AutoAttack(
+        problem.network, eps=problem.eps, seed=seed, device=problem.images.device
+    )
     for attack in (whole.apgd, whole.apgd_targeted):
         rescale(attack, budget.steps)
     whole.fab.n_iter = budget.steps

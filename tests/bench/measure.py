@@ -1,6 +1,7 @@
 """Pairs of runs, one after the other in one process, and what their ratios say.
 
-Seconds are those of the processor: on one thread they are the clock's, less what other programs took meanwhile.
+Seconds are those of the processor: on one thread they are the clock's, less what other programs took meanwhile. On a
+GPU they are the clock's.
 """
 
 import math
@@ -17,9 +18,10 @@ from torch import Tensor
 from robusteval.attacks.base import Attack
 from robusteval.engine import oracle, selftest
 from robusteval.engine.board import Board
-from robusteval.engine.devices import slots_for
+from robusteval.engine.devices import path_for, slots_for
+from robusteval.engine.graphs import replayed
 from robusteval.engine.passes import QUANTUM, Passes, frozen, physical
-from robusteval.engine.search import Chunk, Searcher
+from robusteval.engine.search import Chunk, Path, Searcher
 from robusteval.engine.stages import Mode, Precision, stages_of
 from robusteval.engine.whole import brought_inside
 from robusteval.threat import ThreatModel
@@ -56,21 +58,24 @@ class Engine:
     oracles: Mapping[Precision, Passes]
     slots: int
     quantum: int
+    path: Path
 
     @classmethod
     def of(cls, problem: Problem, mode: Mode) -> "Engine":
         weights = sum(part.numel() for part in problem.network.parameters())
-        slots = slots_for(torch.device("cpu"), problem.images.shape[-1], weights)
+        device = problem.images.device
+        slots, path = slots_for(device, problem.images.shape[-1], weights), path_for(device, "auto")
         with frozen(problem.network):
             given = Passes(module=problem.network, batch=slots)
             choice = oracle.choose(given, problem.images[:32], problem.labels[:32], "rule", gradients=True)
             precision: Precision = "float32" if mode == "exact" else "bfloat16"
             copied = oracle.build(problem.network, choice.form, precision)
             searched = Passes(module=oracle.build(problem.network, choice.form, "float32"), batch=slots)
-            quantum = max(selftest.quantum(each, problem.images[:32]) for each in (given, searched))
+            tried = () if device.type != "cpu" else (given, searched)
+            quantum = max((selftest.quantum(each, problem.images[:32]) for each in tried), default=QUANTUM)
         fine = quantum if mode == "exact" else QUANTUM
-        oracles: dict[Precision, Passes] = {precision: Passes(module=copied, batch=slots, quantum=fine)}
-        return cls(problem=problem, oracles=oracles, slots=slots, quantum=quantum)
+        asked = Passes(module=replayed(copied, device, path), batch=slots, quantum=fine)
+        return cls(problem=problem, oracles={precision: asked}, slots=slots, quantum=quantum, path=path)
 
     def run(self, attack: Attack, threat: ThreatModel, mode: Mode, seed: int) -> Board:
         """Return what came of all stages, each on the images that still stand."""
@@ -83,7 +88,13 @@ class Engine:
         with frozen(self.problem.network):
             verifier = Passes(module=self.problem.network, batch=self.slots, quantum=self.quantum)
             searcher = Searcher(
-                oracles=self.oracles, verifier=verifier, seed=seed, slots=self.slots, stop="first", tick=lambda _: None
+                oracles=self.oracles,
+                verifier=verifier,
+                seed=seed,
+                slots=self.slots,
+                stop="first",
+                tick=lambda _: None,
+                path=self.path,
             )
             logits = verifier.logits(x)
             chunk = Chunk(images=x, labels=y, logits=logits, ids=np.arange(len(x)))
@@ -99,7 +110,7 @@ class Engine:
         """Return which images [n] the network gets right."""
         with frozen(self.problem.network):
             logits = Passes(module=self.problem.network, batch=self.slots).logits(self.problem.images)
-        return logits.argmax(1) == self.problem.labels
+        return (logits.argmax(1) == self.problem.labels).cpu()
 
     def pure_time(self, forward: int, backward: int, rounds: int = 7) -> float:
         """Return the seconds of so many passes in full batches of the slots (of all images), and of nothing else.
@@ -117,29 +128,29 @@ class Engine:
             torch.autograd.grad(loss, points)
 
         with frozen(self.problem.network):
-            alone, with_gradient = _median_time(lambda: passes.logits(batch), rounds), _median_time(both, rounds)
+            alone, with_gradient = (_median_time(one, rounds, x.device) for one in (lambda: passes.logits(batch), both))
         return (alone * (forward - backward) + with_gradient * backward) / size
 
 
 def pairs(problem: Problem, budget: Budget, ours: Ours, peer: Peer, count: int, mode: Mode) -> Iterator[Pair]:
     """Yield ``count`` pairs, seed 0, 1, ...: ours, theirs, ours, theirs."""
     threat = ThreatModel(norm="linf", eps=problem.eps)
-    engine = Engine.of(problem, mode)
+    engine, device = Engine.of(problem, mode), problem.images.device
     for seed in range(count):
-        begun = time.process_time()
+        begun = clock(device)
         board = engine.run(ours(budget, problem.eps), threat, mode, seed)
-        between = time.process_time()
+        between = clock(device)
         with silence():
             points = peer(problem, budget, seed)
-        ended = time.process_time()
+        ended = clock(device)
         forward, backward = int(board.forward.sum()) + len(problem.images), int(board.backward.sum())  # and the clean
         yield Pair(
             ours=between - begun,
             theirs=ended - between,
             pure=engine.pure_time(forward, backward),
             clean=engine.right(),
-            broken=board.broken,
-            broken_theirs=_broken(problem, threat, points),
+            broken=board.broken.cpu(),
+            broken_theirs=_broken(problem, threat, points).cpu(),
             forward=forward,
             backward=backward,
         )
@@ -164,14 +175,22 @@ def middle(values: Sequence[float]) -> float:
     return statistics.median(values)
 
 
-def _median_time(run: Callable[[], object], rounds: int) -> float:
+def _median_time(run: Callable[[], object], rounds: int, device: torch.device) -> float:
     run()  # to warm up
     times = []
     for _ in range(rounds):
-        begun = time.process_time()
+        begun = clock(device)
         run()
-        times.append(time.process_time() - begun)
+        times.append(clock(device) - begun)
     return statistics.median(times)
+
+
+def clock(device: torch.device) -> float:
+    """Return the time in seconds, since whenever: of the processor, or by the clock once a GPU has nothing to do."""
+    if device.type != "cuda":
+        return time.process_time()
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def _broken(problem: Problem, threat: ThreatModel, points: Tensor) -> Tensor:

@@ -32,6 +32,11 @@ class Net:
             at = (self.module(self.images).argmax(1) == self.labels).nonzero()[:n, 0]
         return replace(self, images=self.images[at], labels=self.labels[at])
 
+    def on(self, device: str) -> "Net":
+        """Return the network with its images on a device."""
+        module, images, labels = (each.to(device) for each in (self.module, self.images, self.labels))
+        return replace(self, module=module, images=images, labels=labels)
+
 
 class Plain(nn.Module):
     """A residual block without BatchNorm, with a projection where it changes shape (VNN-COMP's ResNet-2B)."""

@@ -5,13 +5,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robusteval import registry
+from robusteval.attacks.base import Query
 from robusteval.closed_form import small_convnet
 from robusteval.engine import device_path
 from robusteval.engine.board import Board
 from robusteval.engine.direct import search
+from robusteval.engine.graphs import Graphed
+from robusteval.engine.passes import Passes, frozen
 from robusteval.engine.transfer import to_device, to_host
 from robusteval.threat import ThreatModel
 
@@ -81,3 +84,42 @@ def test_iterations_never_wait_for_the_gpu(
 
     monkeypatch.setattr(device_path, "_iterate", watched)
     attacked(name, norm, options, "cuda", "device")
+
+
+class Asks(nn.Module):
+    """A network that wants to know a number on the way, which cannot be recorded."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x if float(x.sum()) > 0 else x + 1)
+
+
+def two_losses(logits: Tensor) -> Tensor:
+    return torch.stack([logits[:, 0] - logits[:, 1], logits.logsumexp(1)], 1)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+@pytest.mark.parametrize("asks", [False, True])
+@pytest.mark.parametrize("loss", [None, two_losses])
+def test_replayed_passes_have_the_bits_of_the_network(loss: Any, asks: bool) -> None:
+    network = small_convnet(channels=3).to("cuda")
+    network = Asks(network) if asks else network
+    with frozen(network):
+        graphed = Graphed(network)
+        due, came = Passes(module=network, batch=64), Passes(module=graphed, batch=64)
+        queries = [
+            Query(points=torch.rand(n, 3, 8, 8, generator=torch.Generator().manual_seed(n)).to("cuda"), loss=loss)
+            for n in (64, 16, 48, 64)
+        ]
+        answers = [came.ask(query) for query in queries]
+        for query, answer in zip(queries, answers, strict=True):
+            wanted = due.ask(query)
+            assert torch.equal(answer.logits, wanted.logits)
+            if loss is not None:
+                assert torch.equal(answer.slope, wanted.slope)
+    assert {recording is None for recording in graphed._recordings.values()} == {asks}
+    assert torch.rand(3, device="cuda").isfinite().all()  # the generator goes on after a recording that failed
