@@ -6,66 +6,33 @@ answer came to is noted on the device. At its end the host reads the notes at on
 host path would have, lets the verifier see the claims, and writes the results. So idle iterations are not counted and
 influence nothing, and the numbers are those of the host path, also where the verifier refutes a claim.
 
-Slots without a job stay in the batch, which has one of few sizes: kernels are chosen, and memory is laid out, once for
-each. Nothing is captured as a CUDA graph: that would take a GPU to be tested on.
+Slots without a job stay in the batch, which has one of few sizes: kernels are chosen, memory is laid out, and an
+iteration is recorded as a CUDA graph once for each.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from robusteval.attacks import losses
 from robusteval.attacks.asking import unasked
-from robusteval.attacks.base import Answer, Attack, Query, State, rows
+from robusteval.attacks.base import Query, State
 from robusteval.engine.board import Board
-from robusteval.engine.jobs import Chunk, Point, confined, job_of
+from robusteval.engine.iteration import Note, Rules, iterate
+from robusteval.engine.jobs import Chunk, Point, job_of
 from robusteval.engine.passes import QUANTUM, Passes
 from robusteval.engine.queue import Queue, Ticket
+from robusteval.engine.recording import Recorder
 from robusteval.engine.stages import Stage
 from robusteval.engine.transfer import to_device, to_host
 from robusteval.engine.window import Outcome, Window, judge
-from robusteval.threat import ThreatModel
 
 # Iterations between two looks. A slot idles 3.5 iterations on average once its job has ended, 3.5 % of a job of 100,
 # and the window's notes hold so many images a slot; by then a look is an eighth of what it was. Reasoned, not measured.
 EVERY = 8
 # The window doubles while fewer than this share of the jobs end in it, and is halved where more do: FGSM ends at once.
 _FEW = 1 / 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rules:
-    """Who answers, who verifies, and what makes a point worth keeping."""
-
-    oracle: Passes
-    verifier: Passes
-    threat: ThreatModel
-    point: Point
-
-    @property
-    def verifies(self) -> bool:
-        """Whether a claim is still to be verified."""
-        return self.oracle is not self.verifier
-
-
-@dataclass(frozen=True, kw_only=True)
-class Note:
-    """What one answer came to, on the device: ``marks`` [5, slots] are rows of ``Window``, the rest is kept for later.
-
-    The engine's own copies, since an attack may go on in the memory of its points.
-    """
-
-    points: Tensor
-    logits: Tensor
-    loss: Tensor
-    parameter: Tensor | None
-    column: Tensor | None
-    marks: Tensor
-    forward: int
-    backward: int
 
 
 def run(
@@ -80,8 +47,9 @@ def run(
     seed: int,
     point: Point,
     tick: Callable[[int], None],
+    recorder: Recorder | None = None,
 ) -> None:
-    """Attack the samples of ``queue`` and write what came of it onto ``board``."""
+    """Attack the samples of ``queue`` and write what came of it onto ``board``; iterations recorded by ``recorder``."""
     attack, device = stage.attack, chunk.images.device
     rules = Rules(oracle=oracle, verifier=verifier, threat=stage.threat, point=point)
     begun = queue.take(slots)
@@ -93,7 +61,7 @@ def run(
     while occupied := [ticket for ticket in tickets if ticket is not None]:
         # A slot without a job stands in for the sample of another one, and writes nowhere.
         positions = np.array([queue.position(ticket or occupied[0]) for ticket in tickets])
-        outcome = _window(attack, state, chunk, board, tickets, positions, rules, iterations)
+        outcome = _window(stage, state, chunk, board, tickets, positions, rules, iterations, recorder)
         leaving = [(slot, ticket) for slot, ticket in enumerate(tickets) if ticket and outcome.leaving[slot]]
         for slot, ticket in leaving:
             tickets[slot] = None
@@ -131,7 +99,7 @@ def _seated(state: State, tickets: list[Ticket | None], slots: int, device: torc
 
 
 def _window(
-    attack: Attack,
+    stage: Stage,
     state: State,
     chunk: Chunk,
     board: Board,
@@ -139,6 +107,7 @@ def _window(
     positions: np.ndarray,
     rules: Rules,
     iterations: int,
+    recorder: Recorder | None,
 ) -> Outcome:
     """Run so many iterations, and write what came of them."""
     device = chunk.images.device
@@ -148,9 +117,10 @@ def _window(
     done, answers = [], []
     with unasked():
         for _ in range(iterations):
-            before = len(notes)
-            done.append(_iterate(attack, state, x, y, rules, notes))
-            answers.append(len(notes) - before)
+            ended, several = iterate(stage.attack, state, x, y, rules, recorder, stage.name)
+            done.append(ended)
+            answers.append(len(several))
+            notes += several
     kept = board.loss if board.distance is None else board.distance
     marks = [mark for note in notes for mark in note.marks]
     read = to_host(torch.stack([*marks, *(end.double() for end in done), board.broken[at].double(), kept[at].double()]))
@@ -178,58 +148,6 @@ def _window(
             missed, inside = (note.marks[row][slots] > 0 for row in (0, 1))
             board.survey.note(at[slots], query, note.logits[slots], y[slots], x[slots], missed, inside)
     return outcome
-
-
-def _iterate(attack: Attack, state: State, x: Tensor, y: Tensor, rules: Rules, notes: list[Note]) -> Tensor:
-    """Run one iteration, note every answer, and return which jobs have ended: those stay as they were before it.
-
-    So an ended job repeats its last iteration, and no table is read beyond its end.
-    """
-    before = {name: value for name, value in vars(state).items() if isinstance(value, Tensor)}
-    steps = attack.iterate(state)
-    query = next(steps)
-    while True:
-        answer = rules.oracle.ask(query)
-        note, answer = _noted(query, answer, x, y, rules)
-        notes.append(note)
-        try:
-            query = steps.send(answer)
-        except StopIteration as end:
-            done = end.value
-            break
-    for name, old in before.items():
-        if (new := getattr(state, name)) is not old:
-            setattr(state, name, torch.where(rows(done, new), old, new))
-    return done
-
-
-def _noted(query: Query, answer: Answer, x: Tensor, y: Tensor, rules: Rules) -> tuple[Note, Answer]:
-    """Return what an answer came to, and the answer as the attack may see it: with a gradient that is finite."""
-    threat, points = rules.threat, query.points
-    forward, backward = rules.oracle.cost(query, answer)
-    loss = losses.cross_entropy(answer.logits, y).nan_to_num(nan=torch.inf)
-    missed, finite = threat.broken(answer.logits, y), answer.logits.isfinite().all(1)
-    if rules.point == "nearest":
-        rank, inside = threat.distance(points, x), threat.admits(points, x)
-    else:
-        rank, inside = loss, threat.contains(points, x)
-    unusable = torch.zeros_like(missed)
-    answer = confined(answer, threat)
-    if answer.gradient is not None:
-        unusable = ~answer.gradient.flatten(1).isfinite().all(1)
-        gradient = answer.gradient.nan_to_num(nan=0, posinf=0, neginf=0)
-        answer = Answer(logits=answer.logits, loss=answer.loss, gradient=gradient)
-    note = Note(
-        points=points.clone(),
-        logits=answer.logits.clone(),
-        loss=loss,
-        parameter=None if query.parameter is None else query.parameter.clone(),
-        column=None if query.column is None else query.column.clone(),
-        marks=torch.stack([mark.double() for mark in (missed, inside, rank, finite, unusable)]),
-        forward=forward,
-        backward=backward,
-    )
-    return note, answer
 
 
 def _verified(window: Window, notes: Sequence[Note], y: Tensor, rules: Rules) -> tuple[Outcome, np.ndarray]:

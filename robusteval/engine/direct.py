@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from robusteval.attacks.base import Attack
 from robusteval.engine.board import Board
-from robusteval.engine.graphs import replayed
 from robusteval.engine.jobs import Chunk
 from robusteval.engine.passes import QUANTUM, Passes, frozen
+from robusteval.engine.recording import Recorder, recorder_for
 from robusteval.engine.search import Path, Searcher, Stop
 from robusteval.engine.stages import stages_of
 from robusteval.threat import ThreatModel
@@ -29,19 +29,19 @@ def search(
     order: Sequence[int] | None = None,
     path: Path = "host",
     quantum: int = QUANTUM,
+    recorder: Recorder | None = None,
 ) -> Board:
     """Attack images [n, C, H, W] with labels [n] and return the board.
 
     ``ids`` are the sample ids that key the randomness (default 0..n-1), ``order`` the positions to attack, in that
     order (default: those that are right without an attack; all of them where stop=never or the attack is a survey).
     Each stage is run on the samples that still stand, with stop=never on all; an attack of none leaves every image as
-    it is. ``quantum`` is that of ``Passes``.
+    it is. ``quantum`` is that of ``Passes``, ``recorder`` that of the device path (default: on a GPU there is one).
     """
     stages = stages_of(attack, threat)
     batch = -(-slots // QUANTUM) * QUANTUM
     with frozen(module):
-        oracle = Passes(module=replayed(module, images.device, path), batch=batch, quantum=quantum)
-        verifier = Passes(module=module, batch=batch, quantum=quantum)
+        oracle, verifier = (Passes(module=module, batch=batch, quantum=quantum) for _ in range(2))
         logits = verifier.logits(images)
         columns = attack.columns()
         searcher = Searcher(
@@ -52,6 +52,7 @@ def search(
             stop=stop,
             tick=lambda settled: None,
             path=path,
+            recorder=recorder or recorder_for(images.device),
         )
         numbers = np.arange(len(images)) if ids is None else np.asarray(ids, dtype=np.int64)
         chunk = Chunk(images=images, labels=labels, logits=logits, ids=numbers)

@@ -48,13 +48,14 @@ def frozen(module: nn.Module) -> Iterator[None]:
     training = [(part, part.training) for part in module.modules()]
     wanting = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
     matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    benchmark = torch.backends.cudnn.benchmark
+    benchmark, deterministic = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
     try:
         module.eval()
         for parameter, _ in wanting:
             parameter.requires_grad_(False)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         torch.backends.cudnn.benchmark = False  # a kernel chosen by a clock could differ between two runs
+        torch.backends.cudnn.deterministic = True  # or gradients are sums in whatever order threads arrive
         yield
     finally:
         for part, flag in training:
@@ -62,7 +63,7 @@ def frozen(module: nn.Module) -> Iterator[None]:
         for parameter, flag in wanting:
             parameter.requires_grad_(flag)
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, cudnn
-        torch.backends.cudnn.benchmark = benchmark
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = benchmark, deterministic
 
 
 def padded(points: Tensor, quantum: int = QUANTUM) -> Tensor:

@@ -19,6 +19,7 @@ from robusteval.engine.board import Board
 from robusteval.engine.jobs import Chunk, Point, confined, job_of, outranks
 from robusteval.engine.passes import Chance, Passes
 from robusteval.engine.queue import Queue
+from robusteval.engine.recording import Recorder
 from robusteval.engine.stages import Precision, Stage
 from robusteval.threat import ThreatModel
 
@@ -40,8 +41,9 @@ class Searcher:
     ``oracles`` answer the attack in the stage's precision, ``verifier`` is the model as given; both draw from
     ``chance`` where the model is randomised. ``tick`` is called between iterations with the number of samples settled
     since the last call, and may raise to interrupt. ``path`` says how a stage runs, and changes no result: ``host``
-    looks at the verdicts after every iteration, ``device`` after several, so that a GPU need not wait. A randomised
-    network, which draws numbers pass by pass, is searched on the host path in any case.
+    looks at the verdicts after every iteration, ``device`` after several, so that a GPU need not wait; there
+    ``recorder`` records iterations. A randomised network, which draws numbers pass by pass, is searched on the host
+    path in any case.
     """
 
     oracles: Mapping[Precision, Passes]
@@ -52,6 +54,7 @@ class Searcher:
     tick: Callable[[int], None]
     chance: Chance | None = None
     path: Path = "host"
+    recorder: Recorder | None = None
 
     def begin(self, stage: str, chunk: int) -> None:
         """Say which unit of work comes next: what a randomised model draws depends on it."""
@@ -89,6 +92,7 @@ class Searcher:
                 seed=self.seed,
                 point=point,
                 tick=self.tick,
+                recorder=self.recorder,
             )
         else:
             self._on_host(stage, chunk, board, queue, oracle, point)

@@ -14,10 +14,10 @@ from robusteval.datasets.base import Dataset
 from robusteval.datasets.order import shuffled
 from robusteval.engine import oracle, selftest
 from robusteval.engine.devices import Across, path_for, slots_for
-from robusteval.engine.graphs import replayed
 from robusteval.engine.material import material
 from robusteval.engine.memory import OutOfMemory, ran_out
 from robusteval.engine.passes import QUANTUM, Chance, Passes, frozen, physical
+from robusteval.engine.recording import recorder_for
 from robusteval.engine.search import Searcher
 from robusteval.engine.stages import Precision, Stage, stages_of
 from robusteval.engine.transfer import to_device
@@ -61,13 +61,6 @@ class Session:
         chance = Chance(seed=config.seed) if draws > 1 else None
         searched = oracle.build(self.passes.module, form, "float32")
         quantum = self._quantum(run, searched)
-        path = path_for(self.device, config.engine.path)
-
-        def asked(precision: Precision) -> nn.Module:
-            lowered = precision != "float32"
-            module = oracle.build(self.passes.module, form, precision) if lowered else searched
-            return module if chance is not None else replayed(module, self.device, path)
-
         return Work(
             run=run,
             dataset=self.dataset,
@@ -77,7 +70,7 @@ class Session:
                 oracles={
                     precision: dataclasses.replace(
                         self.passes,
-                        module=asked(precision),
+                        module=searched if precision == "float32" else oracle.lowered(self.passes, form, self.first),
                         chance=chance,
                         quantum=quantum if precision == "float32" else QUANTUM,  # tried in float32
                     )
@@ -87,7 +80,8 @@ class Session:
                 chance=chance,
                 seed=config.seed,
                 slots=self.slots,
-                path=path,
+                path=path_for(self.device, config.engine.path),
+                recorder=recorder_for(self.device),
                 stop=config.engine.stop,
                 tick=tick,
             ),

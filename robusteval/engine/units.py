@@ -12,9 +12,9 @@ from torch import Tensor
 from robusteval.datasets.base import Dataset
 from robusteval.engine import forensics as observe
 from robusteval.engine.board import Board
-from robusteval.engine.graphs import without_recordings
 from robusteval.engine.jobs import Chunk
 from robusteval.engine.passes import Passes, physical
+from robusteval.engine.recording import recorder_for
 from robusteval.engine.search import Searcher
 from robusteval.engine.stages import Stage
 from robusteval.engine.transfer import to_device
@@ -48,12 +48,10 @@ class Work:
     def with_slots(self, slots: int) -> "Work":
         """Return the same work with another number of slots, which changes no result."""
         batch, searcher = physical(slots), self.searcher
-        oracles = {
-            name: dataclasses.replace(passes, module=without_recordings(passes.module), batch=batch)
-            for name, passes in searcher.oracles.items()
-        }
+        oracles = {name: dataclasses.replace(passes, batch=batch) for name, passes in searcher.oracles.items()}
         verifier = dataclasses.replace(searcher.verifier, batch=batch)
-        searcher = dataclasses.replace(searcher, slots=slots, oracles=oracles, verifier=verifier)
+        recorder = recorder_for(self.device)  # what the old one has recorded takes memory
+        searcher = dataclasses.replace(searcher, slots=slots, oracles=oracles, verifier=verifier, recorder=recorder)
         plain = None if self.plain is None else dataclasses.replace(self.plain, batch=batch)
         return dataclasses.replace(self, searcher=searcher, plain=plain)
 

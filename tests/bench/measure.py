@@ -19,8 +19,8 @@ from robusteval.attacks.base import Attack
 from robusteval.engine import oracle, selftest
 from robusteval.engine.board import Board
 from robusteval.engine.devices import path_for, slots_for
-from robusteval.engine.graphs import replayed
 from robusteval.engine.passes import QUANTUM, Passes, frozen, physical
+from robusteval.engine.recording import recorder_for
 from robusteval.engine.search import Chunk, Path, Searcher
 from robusteval.engine.stages import Mode, Precision, stages_of
 from robusteval.engine.whole import brought_inside
@@ -68,13 +68,14 @@ class Engine:
         with frozen(problem.network):
             given = Passes(module=problem.network, batch=slots)
             choice = oracle.choose(given, problem.images[:32], problem.labels[:32], "rule", gradients=True)
-            precision: Precision = "float32" if mode == "exact" else "bfloat16"
-            copied = oracle.build(problem.network, choice.form, precision)
             searched = Passes(module=oracle.build(problem.network, choice.form, "float32"), batch=slots)
+            precision: Precision = "float32" if mode == "exact" else "bfloat16"
+            lowered = oracle.lowered(given, choice.form, problem.images[:32]) if mode != "exact" else None
+            copied = lowered or searched.module
             tried = () if device.type != "cpu" else (given, searched)
             quantum = max((selftest.quantum(each, problem.images[:32]) for each in tried), default=QUANTUM)
         fine = quantum if mode == "exact" else QUANTUM
-        asked = Passes(module=replayed(copied, device, path), batch=slots, quantum=fine)
+        asked = Passes(module=copied, batch=slots, quantum=fine)
         return cls(problem=problem, oracles={precision: asked}, slots=slots, quantum=quantum, path=path)
 
     def run(self, attack: Attack, threat: ThreatModel, mode: Mode, seed: int) -> Board:
@@ -95,6 +96,7 @@ class Engine:
                 stop="first",
                 tick=lambda _: None,
                 path=self.path,
+                recorder=recorder_for(x.device),
             )
             logits = verifier.logits(x)
             chunk = Chunk(images=x, labels=y, logits=logits, ids=np.arange(len(x)))

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from robusteval import registry
 from robusteval.attacks.base import Attack
 from robusteval.closed_form import small_convnet
-from robusteval.engine import device_path
+from robusteval.engine import iteration
 from robusteval.engine.device_path import EVERY
 from robusteval.engine.direct import search
 from robusteval.threat import ThreatModel
@@ -101,9 +101,9 @@ def ids(value: Any) -> str:
 @pytest.mark.parametrize(("name", "norm", "options"), NEVER_ASKED + NEAREST + SELDOM_ASKED, ids=ids)
 def test_iterations_do_not_wait(name: str, norm: Any, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     attack, threat, images, labels, network = task(name, norm, options)
-    iterate, waits, rounds = device_path._iterate, Waits(), []
+    iterate, waits, rounds = iteration._iterate, Waits(), []
 
-    def watched(*args: Any) -> Tensor:
+    def watched(*args: Any) -> Any:
         rounds.append(1)
         with reads(monkeypatch) as seen, waits:
             done = iterate(*args)
@@ -111,7 +111,7 @@ def test_iterations_do_not_wait(name: str, norm: Any, options: dict[str, Any], m
         return done
 
     search(attack, network, images[:2], labels[:2], threat, slots=16, path="device")  # tables are made once
-    monkeypatch.setattr(device_path, "_iterate", watched)
+    monkeypatch.setattr(iteration, "_iterate", watched)
     search(attack, network, images, labels, threat, slots=16, path="device")
     assert len(rounds) >= ITERATIONS
     if (name, norm, options) in SELDOM_ASKED:

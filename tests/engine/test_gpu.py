@@ -1,5 +1,6 @@
 """The engine on a GPU, for whoever has one: pytest -m gpu -n 0. What makes sense on the CPU is tried there too."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,13 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from robusteval import registry
-from robusteval.attacks.base import Query
 from robusteval.closed_form import small_convnet
-from robusteval.engine import device_path
+from robusteval.engine import iteration
 from robusteval.engine.board import Board
 from robusteval.engine.direct import search
-from robusteval.engine.graphs import Graphed
-from robusteval.engine.passes import Passes, frozen
+from robusteval.engine.recording import Function, Recorder, Result
 from robusteval.engine.transfer import to_device, to_host
 from robusteval.threat import ThreatModel
 
@@ -35,13 +34,17 @@ EPS = {"linf": 0.1, "l2": 0.6, "l1": 5.0}
 N = 48
 
 
-def attacked(name: str, norm: Any, options: dict[str, Any], device: str, path: Any) -> Board:
+def attacked(
+    name: str, norm: Any, options: dict[str, Any], device: str, path: Any, recorder: Recorder | None = None
+) -> Board:
     attack = registry.lookup(registry.ATTACKS, "attack.method", name)(**options)
     network = small_convnet(channels=3).to(device)
     images = torch.rand(N, 3, 8, 8, generator=torch.Generator().manual_seed(11)).to(device)
     with torch.no_grad():
         labels = network(images).argmax(1)
-    return search(attack, network, images, labels, ThreatModel(norm=norm, eps=EPS[norm]), slots=32, path=path)
+    return search(
+        attack, network, images, labels, ThreatModel(norm=norm, eps=EPS[norm]), slots=32, path=path, recorder=recorder
+    )
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -72,18 +75,37 @@ def test_iterations_never_wait_for_the_gpu(
     name: str, norm: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As CUDA itself counts: it raises where the host would wait."""
-    iterate = device_path._iterate
+    iterate = iteration._iterate
     attacked(name, norm, options, "cuda", "device")  # tables are made once, kernels are loaded
 
-    def watched(*args: Any) -> Tensor:
+    def watched(*args: Any) -> Any:
         torch.cuda.set_sync_debug_mode("error")
         try:
             return iterate(*args)
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
-    monkeypatch.setattr(device_path, "_iterate", watched)
-    attacked(name, norm, options, "cuda", "device")
+    monkeypatch.setattr(iteration, "_iterate", watched)
+    attacked(name, norm, options, "cuda", "device", Recorder(refused))  # a trial of recordings asks
+
+
+def refused(function: Function, arguments: Sequence[Tensor]) -> Function:
+    raise RuntimeError("nothing is recorded")
+
+
+def bits(board: Board) -> dict[str, bytes]:
+    return {name: value.cpu().numpy().tobytes() for name, value in vars(board).items() if isinstance(value, Tensor)}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+@pytest.mark.parametrize(("name", "norm", "options"), SEARCHES)
+def test_recorded_iterations_give_the_same_bits_on_a_gpu(name: str, norm: str, options: dict[str, Any]) -> None:
+    recorder = Recorder()
+    plain = attacked(name, norm, options, "cuda", "device", Recorder(refused))
+    assert bits(attacked(name, norm, options, "cuda", "device", recorder)) == bits(plain)
+    assert bits(attacked(name, norm, options, "cuda", "device", recorder)) == bits(plain)  # by recordings alone
+    assert (recorder.served > 0) == (norm != "l1")
 
 
 class Asks(nn.Module):
@@ -94,32 +116,36 @@ class Asks(nn.Module):
         self.network = network
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.network(x if float(x.sum()) > 0 else x + 1)
-
-
-def two_losses(logits: Tensor) -> Tensor:
-    return torch.stack([logits[:, 0] - logits[:, 1], logits.logsumexp(1)], 1)
+        return self.network(x if float(x.detach().sum()) > 0 else x + 1)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
-@pytest.mark.parametrize("asks", [False, True])
-@pytest.mark.parametrize("loss", [None, two_losses])
-def test_replayed_passes_have_the_bits_of_the_network(loss: Any, asks: bool) -> None:
-    network = small_convnet(channels=3).to("cuda")
-    network = Asks(network) if asks else network
-    with frozen(network):
-        graphed = Graphed(network)
-        due, came = Passes(module=network, batch=64), Passes(module=graphed, batch=64)
-        queries = [
-            Query(points=torch.rand(n, 3, 8, 8, generator=torch.Generator().manual_seed(n)).to("cuda"), loss=loss)
-            for n in (64, 16, 48, 64)
-        ]
-        answers = [came.ask(query) for query in queries]
-        for query, answer in zip(queries, answers, strict=True):
-            wanted = due.ask(query)
-            assert torch.equal(answer.logits, wanted.logits)
-            if loss is not None:
-                assert torch.equal(answer.slope, wanted.slope)
-    assert {recording is None for recording in graphed._recordings.values()} == {asks}
-    assert torch.rand(3, device="cuda").isfinite().all()  # the generator goes on after a recording that failed
+def test_a_network_that_asks_runs_as_it_is_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = attacked("apgd", "linf", {"steps": 20}, "cuda", "device", Recorder(refused))
+    build = small_convnet
+    monkeypatch.setitem(globals(), "small_convnet", lambda **options: Asks(build(**options)))
+    recorder = Recorder()
+    assert bits(attacked("apgd", "linf", {"steps": 20}, "cuda", "device", recorder)) == bits(plain)
+    assert recorder.served == 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+def test_a_recording_that_fails_leaves_nothing_behind() -> None:
+    """As torch 2.11 does: it leaves the random generator in the recording, which then refuses to draw."""
+    recorder = Recorder(after=0)
+
+    def waits(tensors: Sequence[Tensor]) -> Result:
+        torch.cuda.synchronize()
+        return [tensors[0] + 1], [], None
+
+    def adds(tensors: Sequence[Tensor]) -> Result:
+        return [tensors[0] + 1], [tensors[0] * 2], None
+
+    arguments = [torch.ones(3, device="cuda")]
+    assert recorder.find("waits", waits, arguments) is None
+    assert torch.rand(3, device="cuda").isfinite().all()
+    found = recorder.find("adds", adds, arguments)
+    assert found is not None
+    assert found(arguments)[0][0].tolist() == [2, 2, 2]

@@ -1,0 +1,173 @@
+"""CUDA graphs of iterations: what an iteration tells the GPU is recorded once, and replayed with one call.
+
+On small images a GPU is done with an operation before the host has named the next one, so that the host sets the pace.
+A replay runs the same kernels and gives the same bits, which is tried before a recording serves; what cannot be
+recorded, or answers otherwise, runs as it is. So no result depends on it.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robusteval.engine.passes import RAISED_BY_NETWORKS
+from robusteval.errors import RobustevalError
+
+Result = tuple[Sequence[Tensor], Sequence[Tensor], Any]
+"""Tensors for the next call, tensors to keep, and facts that are the same for every call."""
+
+Function = Callable[[Sequence[Tensor]], Result]
+"""Of tensors that always have the same shapes. Those for the next call are new, or arguments in their own places."""
+
+Record = Callable[[Function, Sequence[Tensor]], Function]
+"""Makes a recording from a function and arguments; all tensors that it returns are overwritten by its next call."""
+
+# Iterations of one kind before it is recorded, which takes as long as about ten: what ends at once never is.
+_AFTER = 12
+# What takes more than this share of the GPU's memory keeps it busy anyway, and recordings keep their memory.
+_SHARE = 1 / 20
+_WARM_UP = 3
+
+
+class Recorder:
+    """Recordings of what is called more than ``after`` times, by key. ``record`` makes them, and raises if it can't."""
+
+    def __init__(self, record: Record | None = None, after: int = _AFTER) -> None:
+        self._record, self._after = record or _Graphs().record, after
+        self._calls: dict[Any, int] = {}
+        self._recordings: dict[Any, Function | None] = {}
+
+    @property
+    def served(self) -> int:
+        """How many recordings serve."""
+        return sum(recording is not None for recording in self._recordings.values())
+
+    def find(self, key: Any, function: Function, arguments: Sequence[Tensor]) -> Function | None:
+        """Return a recording of ``function``, which does the same whenever it comes with ``key``; None if none serves.
+
+        Its tensors for the next call are overwritten by that, those to keep are not.
+        """
+        key = (key, *((tensor.shape, tensor.dtype) for tensor in arguments))
+        self._calls[key] = self._calls.get(key, 0) + 1
+        if self._calls[key] > self._after and key not in self._recordings:
+            self._recordings[key] = self._tried(function, arguments)
+        return self._recordings.get(key)
+
+    def _tried(self, function: Function, arguments: Sequence[Tensor]) -> Function | None:
+        """Return a recording that has given the function's own bits, or None.
+
+        Nothing is asked of one whose function does not give the same bits twice, as networks may not whose gradients
+        are sums in no certain order.
+        """
+
+        def bits(function: Function) -> list[Tensor]:
+            """Return what two calls in a row make of the arguments: one might only have remembered its answer."""
+            carried, kept, _ = function(copies(arguments))
+            first = copies([*carried, *kept])
+            following, kept, _ = function(copies([*carried, *arguments[len(carried) :]]))
+            return [*first, *copies([*following, *kept])]
+
+        try:
+            recording = self._record(function, arguments)
+            came, due = bits(recording), bits(function)
+            if not same(came, due) and same(due, bits(function)):
+                return None
+        except (*RAISED_BY_NETWORKS, RobustevalError):  # such as a question to a tensor, or too little memory
+            return None
+
+        def keeping(arguments: Sequence[Tensor]) -> Result:
+            carried, kept, facts = recording(arguments)
+            return carried, copies(kept), facts
+
+        return keeping
+
+
+def recorder_for(device: torch.device) -> Recorder | None:
+    """Return a recorder where recordings can be made, which is on CUDA's GPUs."""
+    return Recorder() if device.type == "cuda" else None
+
+
+def copies(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return the same numbers in memory of their own."""
+    return [tensor.clone() for tensor in tensors]
+
+
+def same(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
+    """Return whether all tensors hold the same numbers, NaN where the others have NaN."""
+    return all(
+        torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
+        if one.is_floating_point()
+        else torch.equal(one, other)
+        for one, other in zip(some, others, strict=True)
+    )
+
+
+class _Graphs:
+    """Makes CUDA graphs that share memory for what they forget: no two are replayed at once."""
+
+    def __init__(self) -> None:
+        self._pool: Any = None
+
+    def record(self, function: Function, arguments: Sequence[Tensor]) -> Function:
+        """Return the function as a graph. Raises RuntimeError where it asks, or takes too much memory."""
+        fixed = copies(arguments)
+        device = fixed[0].device
+        with _aside(device), _unasked(device):
+            _warm_up(function, fixed, device)
+        graph = torch.cuda.CUDAGraph()
+        self._pool = self._pool or torch.cuda.graph_pool_handle()
+        try:
+            with torch.cuda.graph(graph, pool=self._pool):
+                results = function(fixed)
+        except BaseException:
+            _mend_generator(device)
+            raise
+
+        def replay(arguments: Sequence[Tensor]) -> Result:
+            moved = [pair for pair in zip(fixed, arguments, strict=True) if pair[0] is not pair[1]]
+            for into, source in moved:
+                into.copy_(source)
+            graph.replay()
+            return results
+
+        return replay
+
+
+def _warm_up(function: Function, arguments: Sequence[Tensor], device: torch.device) -> None:
+    """Let kernels be loaded and chosen, and memory be laid out; look at how much of it there is to be."""
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    for _ in range(_WARM_UP):
+        function(arguments)
+    taken = torch.cuda.max_memory_allocated(device) - before
+    if taken > _SHARE * torch.cuda.get_device_properties(device).total_memory:
+        raise RuntimeError(f"an iteration takes {taken} bytes")
+
+
+@contextlib.contextmanager
+def _aside(device: torch.device) -> Iterator[None]:
+    """Run what follows on another stream, as CUDA asks for before a recording."""
+    stream, current = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    stream.wait_stream(current)
+    with torch.cuda.stream(stream):
+        yield
+    current.wait_stream(stream)
+
+
+@contextlib.contextmanager
+def _unasked(device: torch.device) -> Iterator[None]:
+    """Let a question to the GPU raise RuntimeError, as it would in a recording, but without spoiling anything."""
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
+def _mend_generator(device: torch.device) -> None:
+    """Bring CUDA's random generator back, which torch leaves in a recording that failed."""
+    generator = torch.cuda.default_generators[device.index or 0]
+    generator.graphsafe_set_state(generator.clone_state())

@@ -1,0 +1,197 @@
+"""Recorded iterations: the bits of those that run, for every attack, and what cannot be recorded runs as it is.
+
+CUDA's own recordings are in test_gpu.py. Here an iteration is recorded as a list of torch's operations, with all that
+makes a graph dangerous: what Python decided is decided once, and every result lies where the next one will be written.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from robusteval import registry
+from robusteval.attacks.base import State, Steps
+from robusteval.attacks.pgd import PGD
+from robusteval.closed_form import small_convnet
+from robusteval.engine.board import Board
+from robusteval.engine.direct import search
+from robusteval.engine.recording import Function, Recorder, Result, copies, recorder_for
+from robusteval.threat import ThreatModel
+
+
+def traced(function: Function, arguments: Sequence[Tensor]) -> Function:
+    """Record the operations of a function; fixed memory for what goes in and for what comes out."""
+    fixed, shape = copies(arguments), {}
+
+    def flat(tensors: list[Tensor]) -> list[Tensor]:
+        carried, kept, shape["facts"] = function(tensors)
+        shape["carried"] = len(carried)
+        return [*carried, *kept]
+
+    graph = make_fx(flat)(fixed)
+    memory: list[Tensor] = []
+
+    def replay(arguments: Sequence[Tensor]) -> Result:
+        for into, source in zip(fixed, arguments, strict=True):
+            into.copy_(source)
+        results = graph(fixed)
+        if not memory:
+            own = {id(tensor) for tensor in fixed}
+            memory.extend(result if id(result) in own else result.clone() for result in results)
+        for into, source in zip(memory, results, strict=True):
+            into.copy_(source)
+        return memory[: shape["carried"]], memory[shape["carried"] :], shape["facts"]
+
+    return replay
+
+
+def refused(function: Function, arguments: Sequence[Tensor]) -> Function:
+    raise RuntimeError("operation not permitted when stream is capturing")
+
+
+def wrong(function: Function, arguments: Sequence[Tensor]) -> Function:
+    """Record what always answers as the first time."""
+    carried, kept, facts = function(copies(arguments))
+    return lambda _: (carried, kept, facts)
+
+
+N, STEPS, AFTER = 20, 9, 3
+EPS = {"linf": 0.02, "l2": 0.15, "l1": 1.0, "unbounded": None}
+RECORDED = [
+    ("pgd", "linf", {"steps": STEPS}),
+    ("pgd", "l2", {"steps": STEPS, "n_restarts": 2}),
+    ("mifgsm", "linf", {"steps": STEPS}),
+    ("apgd", "linf", {"steps": STEPS}),
+    ("apgd", "linf", {"steps": STEPS, "loss": "targeted_dlr", "n_targets": 2}),
+    ("apgd", "l2", {"steps": STEPS, "loss": "dlr"}),
+    ("fab", "linf", {"steps": AFTER + 2, "n_targets": 1}),
+    ("fab", "l1", {"steps": AFTER, "n_targets": 1, "n_restarts": 2}),
+    ("square", "linf", {"queries": STEPS}),
+    ("square", "l2", {"queries": STEPS}),
+    ("fmn", "linf", {"steps": STEPS, "n_targets": 1}),
+    ("fmn", "l2", {"steps": STEPS, "targeted": False}),
+    ("cw", "l2", {"steps": 6, "searches": 2, "n_targets": 1}),
+]
+# The nearest point of an L1 ball and a box is a search that asks whether it is at its end.
+NOT_RECORDED = [
+    ("apgd", "l1", {"steps": STEPS}),
+    ("square", "l1", {"queries": STEPS}),
+    ("fmn", "l1", {"steps": STEPS, "n_targets": 1}),
+]
+
+
+def attacked(attack: Any, norm: Any, recorder: Recorder | None, network: nn.Module, **more: Any) -> Board:
+    images = torch.rand(N, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        labels = network(images).argmax(1)
+    threat = ThreatModel(norm=norm, eps=EPS[norm])
+    return search(attack, network, images, labels, threat, slots=16, path="device", recorder=recorder, **more)
+
+
+def bits(board: Board) -> dict[str, bytes]:
+    return {name: value.numpy().tobytes() for name, value in vars(board).items() if isinstance(value, Tensor)}
+
+
+@pytest.mark.parametrize("stop", ["first", "never"])
+@pytest.mark.parametrize(("name", "norm", "options"), RECORDED + NOT_RECORDED)
+def test_recorded_iterations_give_the_same_bits(name: str, norm: Any, options: dict[str, Any], stop: Any) -> None:
+    attack = registry.lookup(registry.ATTACKS, "attack.method", name)(**options)
+    network, recorder = small_convnet(channels=3), Recorder(traced, AFTER)
+    plain = attacked(attack, norm, None, network, stop=stop)
+    assert bits(attacked(attack, norm, recorder, network, stop=stop)) == bits(plain)
+    if name != "fab":  # a second search goes on with the recordings of the first
+        again = attacked(attack, norm, recorder, network, stop=stop, seed=1)
+        assert bits(again) == bits(attacked(attack, norm, None, network, stop=stop, seed=1))
+    assert (recorder.served > 0) == ((name, norm, options) in RECORDED)
+
+
+@pytest.mark.parametrize("record", [refused, wrong])
+def test_what_cannot_be_recorded_runs_as_it_is(record: Any) -> None:
+    network, recorder = small_convnet(channels=3), Recorder(record, AFTER)
+    attack = registry.lookup(registry.ATTACKS, "attack.method", "apgd")(steps=STEPS)
+    assert bits(attacked(attack, "linf", recorder, network)) == bits(attacked(attack, "linf", None, network))
+    assert recorder.served == 0
+
+
+class Asks(nn.Module):
+    """A network that wants to know a number on the way."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x if float(x.detach().sum()) > 0 else x + 1)
+
+
+def test_a_network_that_asks_is_not_recorded() -> None:
+    network, recorder = Asks(small_convnet(channels=3)), Recorder(traced, AFTER)
+    attack = registry.lookup(registry.ATTACKS, "attack.method", "apgd")(steps=STEPS)
+    assert bits(attacked(attack, "linf", recorder, network)) == bits(attacked(attack, "linf", None, network))
+    assert recorder.served == 0
+
+
+class Counts(PGD):
+    """An attack that keeps a number in Python, which a recording would keep as it was."""
+
+    def iterate(self, state: State) -> Steps:
+        state.number = getattr(state, "number", 0) + 1
+        done = yield from super().iterate(state)
+        state.x = (state.x + 1e-3 * (state.number % 7)).clamp(state.lo, state.hi)
+        return done
+
+
+def test_an_attack_that_counts_in_python_is_not_recorded() -> None:
+    network, recorder = small_convnet(channels=3), Recorder(traced, AFTER)
+    attack = Counts(steps=STEPS)
+    assert bits(attacked(attack, "linf", recorder, network)) == bits(attacked(attack, "linf", None, network))
+    assert recorder.served == 0
+
+
+def test_a_recording_is_of_its_key_and_shapes_alone() -> None:
+    recorder = Recorder(traced, AFTER)
+
+    def times(factor: int) -> Function:
+        return lambda tensors: ([tensors[0] * factor], [tensors[0] + factor], factor)
+
+    for number in range(9):
+        for key, factor in (("two", 2), ("three", 3)):
+            for size in (4, 8):
+                arguments = [torch.full((size,), float(number))]
+                found = recorder.find(key, times(factor), arguments)
+                assert (found is None) == (number < AFTER)
+                if found is not None:
+                    carried, kept, facts = found(arguments)
+                    assert carried[0].tolist() == [number * factor] * size
+                    assert kept[0].tolist() == [number + factor] * size
+                    assert facts == factor
+    assert recorder.served == 4
+
+
+def test_what_is_to_be_kept_is_not_overwritten() -> None:
+    recorder, seen = Recorder(traced, AFTER), []
+    for number in range(AFTER + 8):
+        arguments = [torch.full((3,), float(number))]
+        found = recorder.find("", lambda tensors: ([tensors[0] + 1], [tensors[0] * 2], None), arguments)
+        if found is not None:
+            seen.append((number, found(arguments)[1][0]))
+    assert [kept.tolist() for _, kept in seen] == [[2 * number] * 3 for number, _ in seen]
+    assert len(seen) == 8
+
+
+def test_a_function_that_never_says_the_same_may_be_recorded() -> None:
+    """As of a network whose gradients are sums in whatever order: no two of its iterations have the same bits."""
+    noise = iter(torch.arange(1.0, 100.0))
+    recorder = Recorder(lambda function, arguments: function, AFTER)
+    found = None
+    for _ in range(14):
+        found = recorder.find("", lambda tensors: ([tensors[0] + next(noise)], [], None), [torch.zeros(2)])
+    assert found is not None
+
+
+def test_only_where_there_is_cuda() -> None:
+    assert recorder_for(torch.device("cpu")) is None
+    assert recorder_for(torch.device("mps")) is None
