@@ -43,6 +43,7 @@ _RULE: dict[tuple[str, bool], tuple[Form, ...]] = {
 }
 _ELSEWHERE: tuple[Form, ...] = ("folded",)
 _WANT_CHANNELS_LAST = ("cuda",)  # in bfloat16
+_ORDERED: dict[Form, Form] = {"given": "channels_last", "folded": "folded_channels_last"}
 _PAIRS = {nn.Conv1d: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d, nn.Conv3d: nn.BatchNorm3d}
 
 
@@ -155,12 +156,11 @@ def lowered(passes: Passes, form: Form, images: Tensor) -> nn.Module:
     Raises UserError where it cannot be copied or folded.
     """
     given = build(passes.module, form, "bfloat16")
-    ordered: Form | None = {"given": "channels_last", "folded": "folded_channels_last"}.get(form)
     weights = next(passes.module.parameters(), None)
-    if ordered is None or weights is None or weights.device.type not in _WANT_CHANNELS_LAST:
+    if form not in _ORDERED or weights is None or weights.device.type not in _WANT_CHANNELS_LAST:
         return given
     try:
-        module = build(passes.module, ordered, "bfloat16")
+        module = build(passes.module, _ORDERED[form], "bfloat16")
         Passes(module=module, batch=passes.batch).ask(Query(points=images, loss=weighted))
     except UserError:  # such as a view of what now lies otherwise in memory
         return given

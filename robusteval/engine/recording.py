@@ -6,11 +6,14 @@ recorded, or answers otherwise, runs as it is. So no result depends on it.
 """
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from robusteval.engine.passes import RAISED_BY_NETWORKS
 from robusteval.errors import RobustevalError
@@ -24,11 +27,10 @@ Function = Callable[[Sequence[Tensor]], Result]
 Record = Callable[[Function, Sequence[Tensor]], Function]
 """Makes a recording from a function and arguments; all tensors that it returns are overwritten by its next call."""
 
-# Iterations of one kind before it is recorded, which takes as long as about ten: what ends at once never is.
-_AFTER = 12
+# Iterations of one kind before it is recorded, which takes as long as a few: what ends at once never is.
+_AFTER = 8
 # What takes more than this share of the GPU's memory keeps it busy anyway, and recordings keep their memory.
 _SHARE = 1 / 20
-_WARM_UP = 3
 
 
 class Recorder:
@@ -38,6 +40,7 @@ class Recorder:
         self._record, self._after = record or _Graphs().record, after
         self._calls: dict[Any, int] = {}
         self._recordings: dict[Any, Function | None] = {}
+        self._trusted: set[Any] = set()  # what a trial has shown of one shape holds of the others
 
     @property
     def served(self) -> int:
@@ -49,39 +52,43 @@ class Recorder:
 
         Its tensors for the next call are overwritten by that, those to keep are not.
         """
-        key = (key, *((tensor.shape, tensor.dtype) for tensor in arguments))
-        self._calls[key] = self._calls.get(key, 0) + 1
-        if self._calls[key] > self._after and key not in self._recordings:
-            self._recordings[key] = self._tried(function, arguments)
-        return self._recordings.get(key)
+        shaped = (key, *((tensor.shape, tensor.dtype) for tensor in arguments))
+        self._calls[shaped] = self._calls.get(shaped, 0) + 1
+        if self._calls[shaped] > self._after and shaped not in self._recordings:
+            self._recordings[shaped] = self._recorded(key, function, arguments)
+        return self._recordings.get(shaped)
 
-    def _tried(self, function: Function, arguments: Sequence[Tensor]) -> Function | None:
-        """Return a recording that has given the function's own bits, or None.
-
-        Nothing is asked of one whose function does not give the same bits twice, as networks may not whose gradients
-        are sums in no certain order.
-        """
-
-        def bits(function: Function) -> list[Tensor]:
-            """Return what two calls in a row make of the arguments: one might only have remembered its answer."""
-            carried, kept, _ = function(copies(arguments))
-            first = copies([*carried, *kept])
-            following, kept, _ = function(copies([*carried, *arguments[len(carried) :]]))
-            return [*first, *copies([*following, *kept])]
-
+    def _recorded(self, key: Any, function: Function, arguments: Sequence[Tensor]) -> Function | None:
         try:
             recording = self._record(function, arguments)
-            came, due = bits(recording), bits(function)
-            if not same(came, due) and same(due, bits(function)):
+            if key not in self._trusted and not _alike(recording, function, arguments):
                 return None
         except (*RAISED_BY_NETWORKS, RobustevalError):  # such as a question to a tensor, or too little memory
             return None
+        self._trusted.add(key)
 
         def keeping(arguments: Sequence[Tensor]) -> Result:
             carried, kept, facts = recording(arguments)
             return carried, copies(kept), facts
 
         return keeping
+
+
+def _alike(recording: Function, function: Function, arguments: Sequence[Tensor]) -> bool:
+    """Return whether a recording gives the bits of its function.
+
+    Two calls in a row, since one might only have remembered its answer. Nothing is asked of a function that does not
+    give the same bits twice itself, as networks may not whose gradients are sums in no certain order.
+    """
+
+    def bits(function: Function) -> list[Tensor]:
+        carried, kept, _ = function(copies(arguments))
+        first = copies([*carried, *kept])
+        following, kept, _ = function(copies([*carried, *arguments[len(carried) :]]))
+        return [*first, *copies([*following, *kept])]
+
+    came, due = bits(recording), bits(function)
+    return same(came, due) or not same(due, bits(function))
 
 
 def recorder_for(device: torch.device) -> Recorder | None:
@@ -112,20 +119,22 @@ class _Graphs:
 
     def record(self, function: Function, arguments: Sequence[Tensor]) -> Function:
         """Return the function as a graph. Raises RuntimeError where it asks, or takes too much memory."""
-        fixed = copies(arguments)
+        fixed, reads = copies(arguments), Reads()
         device = fixed[0].device
-        with _aside(device), _unasked(device):
-            _warm_up(function, fixed, device)
+        with _aside(device), _unasked(device), reads:
+            _weigh(function, fixed, device)
         graph = torch.cuda.CUDAGraph()
         self._pool = self._pool or torch.cuda.graph_pool_handle()
         try:
             with torch.cuda.graph(graph, pool=self._pool):
                 results = function(fixed)
         except BaseException:
+            self._pool = None
             _mend_generator(device)
             raise
 
-        def replay(arguments: Sequence[Tensor]) -> Result:
+        # A graph knows addresses alone: what it reads there has to live as long as it does, so ``reads`` goes with it.
+        def replay(arguments: Sequence[Tensor], reads: Reads = reads) -> Result:
             moved = [pair for pair in zip(fixed, arguments, strict=True) if pair[0] is not pair[1]]
             for into, source in moved:
                 into.copy_(source)
@@ -135,12 +144,40 @@ class _Graphs:
         return replay
 
 
-def _warm_up(function: Function, arguments: Sequence[Tensor], device: torch.device) -> None:
-    """Let kernels be loaded and chosen, and memory be laid out; look at how much of it there is to be."""
+class Reads(TorchDispatchMode):
+    """Collects what operations read and none of them has made: a network's weights, the tables of an attack."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._found: dict[int, Tensor] = {}
+        self._made: set[int] = set()
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """What was read."""
+        return list(self._found.values())
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for tensor in _tensors((args, kwargs)):
+            if (place := tensor.untyped_storage()._cdata) not in self._made:
+                self._found.setdefault(place, tensor)
+        results = func(*args, **(kwargs or {}))
+        self._made |= {tensor.untyped_storage()._cdata for tensor in _tensors(results)} - self._found.keys()
+        return results
+
+
+def _tensors(several: Any) -> list[Tensor]:
+    return [one for one in tree_leaves(several) if isinstance(one, Tensor)]
+
+
+def _weigh(function: Function, arguments: Sequence[Tensor], device: torch.device) -> None:
+    """Run a function once on the stream of its recording, for kernels to be loaded and chosen.
+
+    Raises RuntimeError where it takes so much memory that a recording would not be worth its own.
+    """
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
-    for _ in range(_WARM_UP):
-        function(arguments)
+    function(arguments)
     taken = torch.cuda.max_memory_allocated(device) - before
     if taken > _SHARE * torch.cuda.get_device_properties(device).total_memory:
         raise RuntimeError(f"an iteration takes {taken} bytes")
@@ -160,7 +197,9 @@ def _aside(device: torch.device) -> Iterator[None]:
 def _unasked(device: torch.device) -> Iterator[None]:
     """Let a question to the GPU raise RuntimeError, as it would in a recording, but without spoiling anything."""
     before = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("error")
+    with warnings.catch_warnings():  # that it does not see every question: the others spoil the recording
+        warnings.simplefilter("ignore")
+        torch.cuda.set_sync_debug_mode("error")
     try:
         yield
     finally:

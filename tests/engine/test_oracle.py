@@ -105,6 +105,37 @@ def test_bfloat16_is_coarse_and_its_normalisation_is_not() -> None:
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
 
 
+class Viewing(nn.Module):
+    """Runs with its channels in order only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(1, 4, 3, padding=1), nn.Linear(256, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.conv(x).view(len(x), -1))
+
+
+@pytest.mark.parametrize(
+    ("device", "network", "form", "ordered"),
+    [("cpu", Residual, "folded", True), ("cpu", Viewing, "given", False), ("cuda", Residual, "folded", False)],
+)
+def test_bfloat16_has_channels_last_where_the_device_wants_them(
+    device: str, network: Any, form: Any, ordered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(oracle, "_WANT_CHANNELS_LAST", (device,))
+    model = trained(network())
+    with frozen(model):
+        passes = Passes(module=model, batch=16)
+        lowered = oracle.lowered(passes, form, IMAGES)
+        convolutions = [part for part in lowered.modules() if isinstance(part, nn.Conv2d) and part.in_channels > 1]
+        kept = [part.weight.is_contiguous(memory_format=torch.channels_last) for part in convolutions]
+        assert all(kept) == (ordered or not convolutions)
+        assert any(isinstance(part, oracle._ChannelsLast) for part in lowered.modules()) == ordered
+        plain = oracle.build(model, form, "bfloat16")(IMAGES)
+        assert float((lowered(IMAGES) - plain).detach().abs().max()) < 0.05 * float(plain.detach().abs().max())
+
+
 class Branching(nn.Module):
     """Its graph cannot be read: what it does depends on the values."""
 

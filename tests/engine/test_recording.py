@@ -18,7 +18,7 @@ from robusteval.attacks.pgd import PGD
 from robusteval.closed_form import small_convnet
 from robusteval.engine.board import Board
 from robusteval.engine.direct import search
-from robusteval.engine.recording import Function, Recorder, Result, copies, recorder_for
+from robusteval.engine.recording import Function, Reads, Recorder, Result, copies, recorder_for
 from robusteval.threat import ThreatModel
 
 
@@ -190,6 +190,18 @@ def test_a_function_that_never_says_the_same_may_be_recorded() -> None:
     for _ in range(14):
         found = recorder.find("", lambda tensors: ([tensors[0] + next(noise)], [], None), [torch.zeros(2)])
     assert found is not None
+
+
+def test_what_a_recording_reads_is_known() -> None:
+    """A graph knows addresses alone, so the tables and weights that it reads must not go before it does."""
+    network, table = small_convnet(channels=3), torch.rand(3, 8, 8)
+    x = torch.rand(2, 3, 8, 8)
+    with Reads() as reads:
+        leaf = (x * 2).requires_grad_()
+        (gradient,) = torch.autograd.grad(network(leaf + table).sum(), leaf)
+        gradient.add_(1).view(-1)[0].clone()
+    read = {tensor.data_ptr() for tensor in reads.tensors}
+    assert read >= {x.data_ptr(), table.data_ptr(), *(part.data_ptr() for part in network.parameters())}
 
 
 def test_only_where_there_is_cuda() -> None:
