@@ -300,8 +300,9 @@ def _with_radius(composed: Mapping[str, Any]) -> Mapping[str, Any]:
     # The user's own arrays are what the model says that it was made for, where it does.
     radius = protocol.usual(str(data), norm) or protocol.usual(str(composed["model"].get("dataset")), norm)
     if radius is None:
+        example = {"l2": "0.5", "l1": "12"}.get(str(norm), "8/255")
         raise UserError(
-            f"threat.eps=usual: no radius in {norm} is usual for dataset={data}; name one, as in threat.eps=8/255"
+            f"threat.eps=usual: no radius in {norm} is usual for dataset={data}; name one, as in threat.eps={example}"
         )
     return {**threat, "eps": radius}
 
