@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from robusteval.engine import memory
+from robusteval.engine.memory import OutOfMemory, ran_out
 from robusteval.engine.session import Session
 from robusteval.engine.units import Work
 from robusteval.evidence.folder import RunFolder
@@ -30,7 +31,12 @@ class Careful:
                 self._ticked = 0
             there = {stage: self.work.finished(stage) for stage in self._run.stages}  # some, before memory ran out
             done = {stage: found[number] for stage, found in there.items() if number in found}
-        self.work.compute(number, done)
+        try:
+            self.work.compute(number, done)
+        except (OutOfMemory, RuntimeError) as error:
+            if (recorder := self.work.searcher.recorder) is not None and ran_out(error):
+                recorder.forget()  # before memory is given back
+            raise
 
     def _count(self, n: int) -> None:
         self._ticked += n

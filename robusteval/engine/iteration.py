@@ -1,5 +1,6 @@
 """One iteration on the device: every answer noted, nothing asked, and recorded where that pays."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,7 +57,7 @@ def iterate(
 ) -> tuple[Tensor, list[Note]]:
     """Run one iteration of samples [slots, ...]; return which jobs have ended [slots], and a note of every answer.
 
-    With ``recorder`` by the recording for ``key``, which names attack and rules, once there is one.
+    With ``recorder`` by the recording for ``key``, these rules and what of the state is no tensor, once there is one.
     """
     if recorder is None:
         return _iterate(attack, state, x, y, rules)
@@ -66,14 +67,16 @@ def iterate(
     def function(arguments: Sequence[Tensor]) -> Result:
         *tensors, x, y = arguments
         own = State(**{**vars(state), **dict(zip(names, tensors, strict=True))})
-        before = _besides(own, names)
+        before = copy.deepcopy(_besides(own, names))
         done, notes = _iterate(attack, own, x, y, rules)
         if _besides(own, names) != before:
             raise RuntimeError("an iteration changed what is no tensor, which a recording would not")
         tensors, facts = _flat(notes)
         return [getattr(own, name) for name in names], [done, *tensors], facts
 
-    recording = recorder.find((key, *names), function, arguments)
+    # The recorder keeps ``function`` and with it these objects, so that no other gets the id of one of them.
+    kind = (key, id(attack), id(rules.threat), id(rules.oracle.module), rules.oracle.quantum, rules.point)
+    recording = recorder.find((kind, repr(_besides(state, names)), *names), function, arguments)
     if recording is None:
         return _iterate(attack, state, x, y, rules)
     carried, (done, *parts), facts = recording(arguments)

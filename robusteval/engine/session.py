@@ -70,7 +70,9 @@ class Session:
                 oracles={
                     precision: dataclasses.replace(
                         self.passes,
-                        module=searched if precision == "float32" else oracle.lowered(self.passes, form, self.first),
+                        module=searched
+                        if precision == "float32"
+                        else oracle.lowered(self.passes, form, self.first, gradients=run.run["plan"]["gradients"]),
                         chance=chance,
                         quantum=quantum if precision == "float32" else QUANTUM,  # tried in float32
                     )

@@ -14,7 +14,6 @@ from robusteval.engine import forensics as observe
 from robusteval.engine.board import Board
 from robusteval.engine.jobs import Chunk
 from robusteval.engine.passes import Passes, physical
-from robusteval.engine.recording import recorder_for
 from robusteval.engine.search import Searcher
 from robusteval.engine.stages import Stage
 from robusteval.engine.transfer import to_device
@@ -50,8 +49,7 @@ class Work:
         batch, searcher = physical(slots), self.searcher
         oracles = {name: dataclasses.replace(passes, batch=batch) for name, passes in searcher.oracles.items()}
         verifier = dataclasses.replace(searcher.verifier, batch=batch)
-        recorder = recorder_for(self.device)  # what the old one has recorded takes memory
-        searcher = dataclasses.replace(searcher, slots=slots, oracles=oracles, verifier=verifier, recorder=recorder)
+        searcher = dataclasses.replace(searcher, slots=slots, oracles=oracles, verifier=verifier)
         plain = None if self.plain is None else dataclasses.replace(self.plain, batch=batch)
         return dataclasses.replace(self, searcher=searcher, plain=plain)
 

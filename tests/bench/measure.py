@@ -70,7 +70,9 @@ class Engine:
             choice = oracle.choose(given, problem.images[:32], problem.labels[:32], "rule", gradients=True)
             searched = Passes(module=oracle.build(problem.network, choice.form, "float32"), batch=slots)
             precision: Precision = "float32" if mode == "exact" else "bfloat16"
-            lowered = oracle.lowered(given, choice.form, problem.images[:32]) if mode != "exact" else None
+            lowered = (
+                oracle.lowered(given, choice.form, problem.images[:32], gradients=True) if mode != "exact" else None
+            )
             copied = lowered or searched.module
             tried = () if device.type != "cpu" else (given, searched)
             quantum = max((selftest.quantum(each, problem.images[:32]) for each in tried), default=QUANTUM)

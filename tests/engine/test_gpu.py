@@ -133,7 +133,7 @@ def test_a_network_that_asks_runs_as_it_is_on_a_gpu(monkeypatch: pytest.MonkeyPa
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
 def test_a_recording_that_fails_leaves_nothing_behind() -> None:
-    """As torch 2.11 does: it leaves the random generator in the recording, which then refuses to draw."""
+    """Torch 2.11 leaves the random generator, and the stream, in a recording that failed. It is the last one."""
     recorder = Recorder(after=0)
 
     def waits(tensors: Sequence[Tensor]) -> Result:
@@ -143,9 +143,8 @@ def test_a_recording_that_fails_leaves_nothing_behind() -> None:
     def adds(tensors: Sequence[Tensor]) -> Result:
         return [tensors[0] + 1], [tensors[0] * 2], None
 
-    arguments = [torch.ones(3, device="cuda")]
+    arguments, stream = [torch.ones(3, device="cuda")], torch.cuda.current_stream()
     assert recorder.find("waits", waits, arguments) is None
+    assert torch.cuda.current_stream() == stream
     assert torch.rand(3, device="cuda").isfinite().all()
-    found = recorder.find("adds", adds, arguments)
-    assert found is not None
-    assert found(arguments)[0][0].tolist() == [2, 2, 2]
+    assert recorder.find("adds", adds, arguments) is None

@@ -105,7 +105,7 @@ def test_bfloat16_is_coarse_and_its_normalisation_is_not() -> None:
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
 
 
-class Viewing(nn.Module):
+class InOrder(nn.Module):
     """Runs with its channels in order only."""
 
     def __init__(self) -> None:
@@ -116,9 +116,26 @@ class Viewing(nn.Module):
         return self.head(self.conv(x).view(len(x), -1))
 
 
+class Peculiar(nn.Module):
+    """Answers otherwise where channels lie last, as what reads memory without a look at its order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(1, 4, 3, padding=1), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = self.conv(x)
+        return self.head(maps.as_strided((len(x), 4, 64), (256, 64, 1)).mean(2))
+
+
 @pytest.mark.parametrize(
     ("device", "network", "form", "ordered"),
-    [("cpu", Residual, "folded", True), ("cpu", Viewing, "given", False), ("cuda", Residual, "folded", False)],
+    [
+        ("cpu", Residual, "folded", True),
+        ("cpu", InOrder, "given", False),
+        ("cpu", Peculiar, "given", False),
+        ("cuda", Residual, "folded", False),
+    ],
 )
 def test_bfloat16_has_channels_last_where_the_device_wants_them(
     device: str, network: Any, form: Any, ordered: bool, monkeypatch: pytest.MonkeyPatch
@@ -127,7 +144,7 @@ def test_bfloat16_has_channels_last_where_the_device_wants_them(
     model = trained(network())
     with frozen(model):
         passes = Passes(module=model, batch=16)
-        lowered = oracle.lowered(passes, form, IMAGES)
+        lowered = oracle.lowered(passes, form, IMAGES, gradients=True)
         convolutions = [part for part in lowered.modules() if isinstance(part, nn.Conv2d) and part.in_channels > 1]
         kept = [part.weight.is_contiguous(memory_format=torch.channels_last) for part in convolutions]
         assert all(kept) == (ordered or not convolutions)
