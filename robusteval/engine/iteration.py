@@ -63,20 +63,20 @@ def iterate(
         return _iterate(attack, state, x, y, rules)
     names = [name for name, value in vars(state).items() if isinstance(value, Tensor)]
     arguments = [*(getattr(state, name) for name in names), x, y]
+    besides = _besides(state, names)
 
     def function(arguments: Sequence[Tensor]) -> Result:
         *tensors, x, y = arguments
-        own = State(**{**vars(state), **dict(zip(names, tensors, strict=True))})
-        before = copy.deepcopy(_besides(own, names))
+        own = State(**copy.deepcopy(besides), **dict(zip(names, tensors, strict=True)))
         done, notes = _iterate(attack, own, x, y, rules)
-        if _besides(own, names) != before:
+        if _besides(own, names) != besides:
             raise RuntimeError("an iteration changed what is no tensor, which a recording would not")
         tensors, facts = _flat(notes)
         return [getattr(own, name) for name in names], [done, *tensors], facts
 
     # The recorder keeps ``function`` and with it these objects, so that no other gets the id of one of them.
     kind = (key, id(attack), id(rules.threat), id(rules.oracle.module), rules.oracle.quantum, rules.point)
-    recording = recorder.find((kind, repr(_besides(state, names)), *names), function, arguments)
+    recording = recorder.find((kind, repr(besides), *names), function, arguments)
     if recording is None:
         return _iterate(attack, state, x, y, rules)
     carried, (done, *parts), facts = recording(arguments)
