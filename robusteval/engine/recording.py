@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from robusteval.engine.passes import RAISED_BY_NETWORKS
+from robusteval.engine.selftest import equal
 from robusteval.errors import RobustevalError
 
 Result = tuple[Sequence[Tensor], Sequence[Tensor], Any]
@@ -101,11 +102,11 @@ def _alike(recording: Function, function: Function, arguments: Sequence[Tensor])
         return [*first, *copies([*following, *kept])]
 
     came, due = bits(recording), bits(function)
-    if all(map(_equal, came, due)):
+    if all(map(equal, came, due)):
         return True
     again = bits(function)
     return all(
-        _equal(*each) or (not _equal(one, other) and _apart(*each) <= _NOISE * _apart(one, other))
+        equal(*each) or (not equal(one, other) and _apart(*each) <= _NOISE * _apart(one, other))
         for each, one, other in zip(zip(came, due, strict=True), due, again, strict=True)
     )
 
@@ -118,13 +119,6 @@ def recorder_for(device: torch.device) -> Recorder | None:
 def copies(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Return the same numbers in memory of their own."""
     return [tensor.clone() for tensor in tensors]
-
-
-def _equal(one: Tensor, other: Tensor) -> bool:
-    """Return whether two tensors hold the same numbers, NaN where the other has NaN."""
-    if not one.is_floating_point():
-        return torch.equal(one, other)
-    return torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
 
 
 def _apart(one: Tensor, other: Tensor) -> float:

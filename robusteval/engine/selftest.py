@@ -68,7 +68,7 @@ def _same(passes: Passes, images: Tensor, size: int, *, gradients: bool) -> bool
     many = images.repeat(-(-size // len(images)), 1, 1, 1)[:size].flip(0)
     small, large = Passes(module=passes.module, batch=QUANTUM), Passes(module=passes.module, batch=size)
     due, came = (_ask(via, points, gradients=gradients) for via, points in ((small, few), (large, many)))
-    return all(_equal(one, other.flip(0)[: len(few)]) for one, other in zip(due, came, strict=True))
+    return all(equal(one, other.flip(0)[: len(few)]) for one, other in zip(due, came, strict=True))
 
 
 def quantum(passes: Passes, images: Tensor) -> int:
@@ -88,7 +88,7 @@ def quantum(passes: Passes, images: Tensor) -> int:
             which = torch.arange(5, 5 + size) % QUANTUM  # so that no row stands where it did
             fine = Passes(module=passes.module, batch=physical(size), quantum=FINE)
             came = _ask(fine, points[which], gradients=True)
-            if not all(_equal(one[which], other) for one, other in zip(due, came, strict=True)):
+            if not all(equal(one[which], other) for one, other in zip(due, came, strict=True)):
                 return QUANTUM
     except (UserError, OutOfMemory):  # without a gradient, made for some sizes only, or no room for this one
         return QUANTUM
@@ -109,6 +109,6 @@ def weighted(logits: Tensor) -> Tensor:
     return (logits * torch.arange(1.0, logits.shape[1] + 1, device=logits.device).cos()).sum(1)
 
 
-def _equal(one: Tensor, other: Tensor) -> bool:
+def equal(one: Tensor, other: Tensor) -> bool:
     """Return whether two tensors hold the same numbers, NaN where the other has NaN."""
     return torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)

@@ -123,10 +123,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--steps", type=int, default=None, help="other than the budgets of the rows")
     parser.add_argument("--queries", type=int, default=None, help="of Square, other than 5000")
     parser.add_argument("--freeze", action="store_true", help="parameters want no gradients, on both sides")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda, for both sides")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="where both sides run")
     parser.add_argument("--data", type=Path, default=SHARED, help="folder with cifar10/")
     parser.add_argument("--out", type=Path, default=None, help="file for the table")
     given = parser.parse_args(argv)
+    if given.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: this machine shows no CUDA device to torch; use --device cpu")
     if given.pairs < 1 or (given.n is not None and given.n < 1):
         parser.error("--n and --pairs are at least 1")
     torch.set_num_threads(1)
@@ -171,7 +173,7 @@ def _machine(pairs: int, device: str) -> str:
     host = f"{names[0] if names else platform.processor() or platform.machine()}, 1 thread"
     where, seconds = (
         (f"{torch.cuda.get_device_name(device)} (host: {host})", "the clock (theirs with torch's default, TF32)")
-        if torch.device(device).type == "cuda"
+        if device == "cuda"
         else (host, "seconds of the processor")
     )
     return (

@@ -61,10 +61,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--n", type=_whole(1), default=200, help="images at most")
     parser.add_argument("--steps", type=_whole(1), default=100, help="of APGD and FAB")
     parser.add_argument("--queries", type=_whole(1), default=5000, help="of Square")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda, for both sides")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="where both sides run")
     parser.add_argument("--data", type=Path, default=SHARED, help="folder with cifar10/")
     parser.add_argument("--out", type=Path, default=Path("agreement"), help="folder that keeps each run")
     given = parser.parse_args(argv)
+    if given.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: this machine shows no CUDA device to torch; use --device cpu")
     torch.set_num_threads(1)
     given.out.mkdir(parents=True, exist_ok=True)
     for case in (case for case in CASES if case.name in given.cases):

@@ -146,8 +146,12 @@ def test_a_norm_alone_takes_the_radius_usual_for_the_data(overrides: list[str], 
     [["threat=l2"], ["threat=l1", "attack=apgd"], ["threat=l2", "dataset=imagenet"], ["threat=linf", "dataset=arrays"]],
 )
 def test_where_no_radius_is_usual_one_is_asked_for(overrides: list[str]) -> None:
-    with pytest.raises(UserError, match=r"threat\.eps=usual: no radius in .* is usual for dataset=.*; name one"):
+    with pytest.raises(
+        UserError, match=r"threat\.eps=usual: no radius in .* is usual for dataset=.*; name one"
+    ) as said:
         configuration(*overrides)
+    example = {"threat=l2": "=0.5", "threat=l1": "=12"}.get(overrides[0], "=8/255")
+    assert str(said.value).endswith(example)
 
 
 def test_a_zoos_board_follows_the_run() -> None:

@@ -65,18 +65,21 @@ def test_the_model_comes_back_even_after_an_error() -> None:
     from robusteval.engine.passes import frozen
 
     module = Awkward()
-    before, tf32 = snapshot(module), torch.backends.cudnn.allow_tf32
+    before, cudnn = snapshot(module), torch.backends.cudnn
+    flags = (cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic)
 
     def fails() -> None:
         with frozen(module):
             assert not any(part.training for part in module.modules())
             assert not any(p.requires_grad for p in module.parameters())
+            # On a GPU: full float32, kernels chosen by no clock, and sums in a certain order.
+            assert (cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic) == (False, False, True)
             raise RuntimeError("midway")
 
     with pytest.raises(RuntimeError, match="midway"):
         fails()
     assert snapshot(module) == before
-    assert torch.backends.cudnn.allow_tf32 == tf32
+    assert (cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic) == flags
 
 
 def test_a_model_that_works_in_place_cannot_change_the_images(case: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from robusteval import registry
 from robusteval.closed_form import small_convnet
@@ -16,6 +16,7 @@ from robusteval.engine.direct import search
 from robusteval.engine.recording import Function, Recorder, Result
 from robusteval.engine.transfer import to_device, to_host
 from robusteval.threat import ThreatModel
+from tests.engine.asking import Asks
 
 GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")]
 DEVICES = ["cpu", pytest.param("cuda", marks=GPU)]
@@ -106,17 +107,6 @@ def test_recorded_iterations_give_the_same_bits_on_a_gpu(name: str, norm: str, o
     assert bits(attacked(name, norm, options, "cuda", "device", recorder)) == bits(plain)
     assert bits(attacked(name, norm, options, "cuda", "device", recorder)) == bits(plain)  # by recordings alone
     assert (recorder.served > 0) == (norm != "l1")
-
-
-class Asks(nn.Module):
-    """A network that wants to know a number on the way, which cannot be recorded."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.network(x if float(x.detach().sum()) > 0 else x + 1)
 
 
 @pytest.mark.gpu

@@ -23,6 +23,7 @@ from robusteval.engine.board import Board
 from robusteval.engine.direct import search
 from robusteval.engine.recording import Function, Reads, Recorder, Result, copies, recorder_for
 from robusteval.threat import ThreatModel
+from tests.engine.asking import Asks
 
 
 def traced(function: Function, arguments: Sequence[Tensor]) -> Function:
@@ -129,17 +130,6 @@ def test_what_cannot_be_recorded_runs_as_it_is(record: Any) -> None:
     attack = registry.lookup(registry.ATTACKS, "attack.method", "apgd")(steps=STEPS)
     assert bits(attacked(attack, "linf", recorder, network)) == bits(attacked(attack, "linf", None, network))
     assert recorder.served == 0
-
-
-class Asks(nn.Module):
-    """A network that wants to know a number on the way."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.network(x if float(x.detach().sum()) > 0 else x + 1)
 
 
 def test_a_network_that_asks_is_not_recorded() -> None:

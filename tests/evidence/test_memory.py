@@ -112,10 +112,19 @@ def test_half_the_slots_make_the_same_bytes(
 def test_memory_that_runs_out_in_the_midst_of_a_chunk(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The clean shard is written already; the stage begins again, and progress counts no sample twice."""
+    """The clean shard is written already; the stage begins again, and progress counts no sample twice.
+
+    What was recorded for a GPU is given up first, since it takes memory too.
+    """
     import nets_of_little_memory  # pyright: ignore[reportMissingImports]
 
+    from robusteval.engine import session
+    from robusteval.engine.recording import Recorder
     from robusteval.engine.search import Searcher
+
+    forgotten = []
+    monkeypatch.setattr(session, "recorder_for", lambda device: Recorder())
+    monkeypatch.setattr(Recorder, "forget", lambda self: forgotten.append(self))
 
     assert run([*GIVEN, *PGD, "runs.dir=whole"]) == 0
     capsys.readouterr()
@@ -133,6 +142,7 @@ def test_memory_that_runs_out_in_the_midst_of_a_chunk(
     said = capsys.readouterr().err
     assert "192/192" in said.splitlines()[-1]
     assert outcome("short") == outcome("whole")
+    assert forgotten
 
 
 @pytest.mark.slow
