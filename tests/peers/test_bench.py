@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 pytestmark = pytest.mark.peers
 
@@ -97,6 +98,10 @@ def test_agreement_says_what_differs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_wrong_arguments_are_refused() -> None:
     assert bench("--rows", "pdg").returncode == 2
     assert bench("--pairs", "0").returncode == 2
+    if not torch.cuda.is_available():
+        said = bench("--device", "cuda")
+        assert said.returncode == 2
+        assert "--device cuda: this machine shows no CUDA device to torch; use --device cpu" in said.stderr
 
 
 @pytest.mark.parametrize(("key", "value"), [("--steps", "0"), ("--n", "none"), ("--seeds", "-1")])
